@@ -1,0 +1,28 @@
+"""MEmeL: find the most monosemantic neurons of a layer online and reverse-deactivate them.
+
+After Wang, Di, Chen and Ng, "Learning from Emergence: A Study on Proactively Inhibiting the
+Monosemantic Neurons of Artificial Neural Networks", KDD 2024. This package imports torch and
+nothing else of the project.
+
+    from nowcast import memel
+
+    layers = memel.insert(model, at=["encoder.stages.*.rnn.cell"], top=1)
+    ...                              # train as always
+    memel.remove(model)              # the model is as it was
+"""
+
+from nowcast.memel.inhibition import deactivate, most_monosemantic
+from nowcast.memel.insertion import insert, inserted, remove
+from nowcast.memel.layer import MEmeL
+from nowcast.memel.scale import monosemantic_scale, update_statistics
+
+__all__ = [
+    "MEmeL",
+    "deactivate",
+    "insert",
+    "inserted",
+    "monosemantic_scale",
+    "most_monosemantic",
+    "remove",
+    "update_statistics",
+]

@@ -1,0 +1,96 @@
+"""The convolutional gated recurrent unit of the HKO-7 benchmark."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NEGATIVE_SLOPE = 0.2
+"""Of every leaky ReLU of the benchmark's networks, the candidate state's too."""
+
+
+def leaky(x: Tensor) -> Tensor:
+    """The benchmark's activation function."""
+    return functional.leaky_relu(x, NEGATIVE_SLOPE)
+
+
+class ConvGRUCell(nn.Module):
+    """One time step of a ConvGRU, given the input's share of the gates.
+
+    h' = u ∘ h + (1 − u) ∘ n with u = σ(i2h_u + h2h_u), r = σ(i2h_r + h2h_r) and
+    n = leaky(i2h_n + r ∘ h2h_n), channels in the order reset, update, candidate (Shi et al.,
+    NeurIPS 2017, Eq. 1 with the activation of their code).
+
+    Args:
+        hidden: channels of the state.
+        state_kernel: side of the state-to-state (h2h) kernel, odd.
+    """
+
+    def __init__(self, hidden: int, state_kernel: int) -> None:
+        super().__init__()
+        self.h2h = nn.Conv2d(hidden, 3 * hidden, state_kernel, padding=state_kernel // 2)
+
+    def forward(self, i2h: Tensor | None, h: Tensor) -> Tensor:
+        """State (batch, hidden, y, x) and input's share (batch, 3 hidden, y, x) to next state."""
+        reset, update, candidate = self.h2h(h).chunk(3, dim=1)
+        if i2h is not None:
+            i2h_reset, i2h_update, i2h_candidate = i2h.chunk(3, dim=1)
+            reset, update = reset + i2h_reset, update + i2h_update
+        candidate = torch.sigmoid(reset) * candidate
+        if i2h is not None:
+            candidate = candidate + i2h_candidate
+        candidate = leaky(candidate)
+        return candidate + torch.sigmoid(update) * (h - candidate)
+
+
+class ConvGRU(nn.Module):
+    """A ConvGRU over a sequence; the input is convolved once for all time steps.
+
+    Args:
+        inputs: channels of the input; 0 for a network that runs without input.
+        hidden: channels of the state.
+        state_kernel: side of the state-to-state (h2h) kernel, odd.
+        input_kernel: side of the input-to-state (i2h) kernel, odd.
+    """
+
+    def __init__(self, inputs: int, hidden: int, state_kernel: int, input_kernel: int = 3) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.i2h = (
+            nn.Conv2d(inputs, 3 * hidden, input_kernel, padding=input_kernel // 2)
+            if inputs
+            else None
+        )
+        self.cell = ConvGRUCell(hidden, state_kernel)
+
+    def forward(
+        self, x: Tensor | None, state: Tensor | None = None, steps: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run over a sequence.
+
+        Args:
+            x: input (time, batch, channel, y, x), or None to run without input.
+            state: state to start from (batch, hidden, y, x); zeros where None.
+            steps: time steps to run where there is no input.
+
+        Returns:
+            States (time, batch, hidden, y, x) and the last of them.
+        """
+        shares: list[Tensor | None]
+        if x is None:
+            if steps is None:
+                raise ValueError("ConvGRU: without input the number of steps is needed")
+            shares = [None] * steps
+        elif self.i2h is None:
+            raise ValueError("ConvGRU: built without input, called with one")
+        else:
+            time, batch = x.shape[:2]
+            shares = list(self.i2h(x.flatten(0, 1)).unflatten(0, (time, batch)).unbind(0))
+        if state is None:
+            if x is None:
+                raise ValueError("ConvGRU: without input a state is needed")
+            state = x.new_zeros(x.shape[1], self.hidden, *x.shape[-2:])
+        states = []
+        for share in shares:
+            state = self.cell(share, state)
+            states.append(state)
+        return torch.stack(states), state

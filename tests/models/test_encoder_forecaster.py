@@ -1,0 +1,190 @@
+"""ConvGRU and encoder-forecaster against the reference data and a plain restatement."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from nowcast.errors import InputError
+from nowcast.models.convgru import ConvGRU
+from nowcast.models.encoder_forecaster import (
+    AUTHORS,
+    PORT_2019,
+    EncoderForecaster,
+    NetworkSettings,
+)
+from nowcast.models.method import NowcastMethod
+
+SMALL = NetworkSettings(hidden=(6, 5, 4), features=(3, 5, 4), up_features=(3, 5, 7))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_convgru_equals_the_reference_with_and_without_input(shared, dtype, tolerance):
+    oracle = {
+        key: torch.tensor(value, dtype=dtype)
+        for key, value in np.load(shared / "oracles" / "convgru.npz").items()
+    }
+    gru = ConvGRU(inputs=3, hidden=4, state_kernel=5).to(dtype)
+    gru.load_state_dict(
+        {
+            "i2h.weight": oracle["i2h_weight"],
+            "i2h.bias": oracle["i2h_bias"],
+            "cell.h2h.weight": oracle["h2h_weight"],
+            "cell.h2h.bias": oracle["h2h_bias"],
+        }
+    )
+    states, last = gru(oracle["x"], oracle["h0"])
+    torch.testing.assert_close(states, oracle["y"], rtol=tolerance, atol=tolerance)
+    assert torch.equal(last, states[-1])
+    without, _ = gru(None, oracle["h0"], steps=4)
+    torch.testing.assert_close(without, oracle["y_no_input"], rtol=tolerance, atol=tolerance)
+
+
+def plainly(network, frames, lead_times):
+    """The same network written step by step, batch entry by batch entry, from section 3.2."""
+    s = network.settings
+
+    def step(rnn, x, h):
+        h2h = functional.conv2d(
+            h, rnn.cell.h2h.weight, rnn.cell.h2h.bias, padding=rnn.cell.h2h.kernel_size[0] // 2
+        )
+        n = rnn.hidden
+        i2h = torch.zeros_like(h2h)
+        if x is not None:
+            i2h = functional.conv2d(x, rnn.i2h.weight, rnn.i2h.bias, padding=1)
+        r = torch.sigmoid(i2h[:, :n] + h2h[:, :n])
+        u = torch.sigmoid(i2h[:, n : 2 * n] + h2h[:, n : 2 * n])
+        c = functional.leaky_relu(i2h[:, 2 * n :] + r * h2h[:, 2 * n :], 0.2)
+        return u * h + (1 - u) * c
+
+    forecasts = []
+    for b in range(len(frames)):
+        height, width = frames.shape[-2:]
+        states = [None] * len(s.hidden)
+        for t in range(frames.shape[1]):
+            x = frames[b : b + 1, t]
+            if s.coordinates:
+                columns = torch.tensor(
+                    [-1 + 2 * i / (width - 1) for i in range(width)], dtype=x.dtype
+                )
+                rows = torch.tensor(
+                    [-1 + 2 * i / (height - 1) for i in range(height)], dtype=x.dtype
+                )
+                x = torch.cat(
+                    [
+                        x,
+                        columns.to(x)[None, None, None, :].expand(1, 1, height, width),
+                        rows.to(x)[None, None, :, None].expand(1, 1, height, width),
+                        torch.ones_like(x),
+                    ],
+                    dim=1,
+                )
+            for level, stage in enumerate(network.encoder.stages):
+                x = functional.leaky_relu(stage.down(x), 0.2)
+                if states[level] is None:
+                    states[level] = x.new_zeros(1, s.hidden[level], *x.shape[-2:])
+                states[level] = x = step(stage.rnn, x, states[level])
+        frames_out = []
+        for _ in range(lead_times):
+            x = None
+            for level in reversed(range(len(s.hidden))):
+                stage = network.forecaster.stages[level]
+                states[level] = step(stage.rnn, x, states[level])
+                x = functional.leaky_relu(stage.up(states[level]), 0.2)
+            frames_out.append(network.forecaster.head(x))
+        forecasts.append(torch.stack(frames_out, dim=1))
+    return torch.cat(forecasts)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SMALL,
+        NetworkSettings(
+            **{
+                **vars(PORT_2019),
+                **dict(hidden=(6, 5, 4), features=(3, 5, 4), up_features=(3, 5, 7)),
+            }
+        ),
+    ],
+)
+def test_network_equals_the_plain_restatement(settings):
+    torch.manual_seed(0)
+    network = EncoderForecaster(settings).double()
+    frames = torch.rand(2, 3, 1, 60, 30, dtype=torch.float64)
+    torch.testing.assert_close(
+        network(frames, 4), plainly(network, frames, 4), rtol=1e-10, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "deconvolutions"), [(AUTHORS, (8, 192, 192)), (PORT_2019, (8, 64, 192))]
+)
+def test_published_forms_have_the_published_shapes(form, deconvolutions):
+    with torch.device("meta"):
+        network = EncoderForecaster(form)
+    shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
+    inputs = 4 if form is AUTHORS else 1
+    assert shapes["encoder.stages.0.down.weight"] == (8, inputs, 7, 7)
+    assert shapes["encoder.stages.0.rnn.i2h.weight"] == (192, 8, 3, 3)
+    assert shapes["encoder.stages.0.rnn.cell.h2h.weight"] == (192, 64, 5, 5)
+    assert shapes["encoder.stages.1.rnn.cell.h2h.weight"] == (576, 192, 5, 5)
+    assert shapes["encoder.stages.2.rnn.cell.h2h.weight"] == (576, 192, 3, 3)
+    for level, (hidden, kernel) in enumerate(((64, 7), (192, 5), (192, 4))):
+        assert shapes[f"forecaster.stages.{level}.up.weight"] == (
+            hidden,
+            deconvolutions[level],
+            kernel,
+            kernel,
+        )
+        assert (f"forecaster.stages.{level}.up.bias" in shapes) == (form is PORT_2019)
+    assert "forecaster.stages.2.rnn.i2h.weight" not in shapes
+    with torch.device("meta"):
+        assert network(torch.empty(1, 5, 1, 480, 480), 20).shape == (1, 20, 1, 480, 480)
+
+
+def test_authors_weights_have_the_stated_variance_and_zero_biases():
+    torch.manual_seed(0)
+    network = EncoderForecaster(AUTHORS)
+    weights = {
+        name: p
+        for name, p in network.named_parameters()
+        if name.endswith("weight") and p.numel() > 9_000
+    }
+    assert len(weights) > 10
+    for name, weight in weights.items():
+        out, into, *kernel = weight.shape
+        expected = math.sqrt(2 / (1.04 * (into + out) / 2 * math.prod(kernel)))
+        assert weight.std().item() == pytest.approx(expected, rel=0.03), name
+    assert all((p == 0).all() for name, p in network.named_parameters() if name.endswith("bias"))
+
+
+def test_any_number_of_frames_and_any_sides_that_the_strides_fit():
+    torch.manual_seed(0)
+    network = EncoderForecaster(SMALL)
+    for times, lead_times, height, width in ((1, 1, 30, 30), (7, 2, 30, 90), (5, 9, 60, 30)):
+        out = network(torch.rand(1, times, 1, height, width), lead_times)
+        assert out.shape == (1, lead_times, 1, height, width)
+    with pytest.raises(InputError, match="100 × 60, expected sides that are multiples of 30"):
+        network(torch.rand(1, 5, 1, 100, 60), 1)
+
+
+def test_forecast_is_clipped_detached_and_keeps_the_mode():
+    torch.manual_seed(0)
+    network = EncoderForecaster(SMALL).train()
+    frames = torch.rand(2, 5, 1, 30, 30) * 20
+    assert isinstance(network, NowcastMethod)
+    forecast = network.forecast(frames, 3)
+    raw = network(frames, 3)
+    assert raw.min() < 0 or raw.max() > 1
+    torch.testing.assert_close(forecast, raw.detach().clamp(0, 1), rtol=1e-6, atol=1e-6)
+    assert not forecast.requires_grad
+    assert network.training
+
+
+def test_settings_of_unequal_depth_are_refused():
+    with pytest.raises(InputError, match="strides has 2 levels, hidden has 3"):
+        NetworkSettings(strides=(5, 3))

@@ -26,7 +26,7 @@ def progress(
         unit: what one item is called.
     """
     if total is None and hasattr(items, "__len__"):
-        total = len(items)
+        total = len(items)  # type: ignore[arg-type]
     if sys.stderr.isatty():
         yield from tqdm(items, desc=description, total=total, unit=unit, dynamic_ncols=True)
         return
@@ -38,8 +38,8 @@ def progress(
         done += 1
         now = time.monotonic()
         if now - said >= SECONDS_BETWEEN_LINES and done != total:
-            log.info("%s: %s%s %s in %.0f s", description, f"{done:,}", of_total, unit, now - started)
+            log.info(
+                "%s: %s%s %s in %.0f s", description, f"{done:,}", of_total, unit, now - started
+            )
             said = now
-    log.info(
-        "%s: %s %s in %.1f s", description, f"{done:,}", unit, time.monotonic() - started
-    )
+    log.info("%s: %s %s in %.1f s", description, f"{done:,}", unit, time.monotonic() - started)

@@ -103,12 +103,7 @@ def plainly(network, frames, lead_times):
     "settings",
     [
         SMALL,
-        NetworkSettings(
-            **{
-                **vars(PORT_2019),
-                **dict(hidden=(6, 5, 4), features=(3, 5, 4), up_features=(3, 5, 7)),
-            }
-        ),
+        replace(PORT_2019, hidden=(6, 5, 4), features=(3, 5, 4), up_features=(3, 5, 7)),
     ],
 )
 def test_network_equals_the_plain_restatement(settings):

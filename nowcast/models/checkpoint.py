@@ -1,0 +1,144 @@
+"""Checkpoints: what they say of the network they hold, and loading it ready to forecast.
+
+A checkpoint is a file of the training engine (Lightning) whose `state_dict` has the network under
+the prefix "network." and which holds, under the key "nowcast", a description made of plain values.
+Nothing is unpickled but tensors and plain values.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nowcast.errors import InputError
+from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
+
+KEY = "nowcast"
+FORMAT = 1
+PREFIX = "network."
+STATISTICS = ".memel."
+"""Part of the names of MEmeL's statistics in a state dict."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of itself.
+
+    Args:
+        network: shape of the network.
+        step_minutes: minutes between the frames that it was trained on.
+        input_frames: frames that it was trained to see.
+        lead_times: frames that it was trained to forecast.
+        frame_shape: (y, x) of the frames that it was trained on.
+        inhibition: settings of its MEmeL layers and the modules `at` which they are, or None.
+        run: all settings that decide the outcome of the training, as plain values.
+    """
+
+    network: NetworkSettings
+    step_minutes: float
+    input_frames: int
+    lead_times: int
+    frame_shape: tuple[int, int]
+    inhibition: dict[str, Any] | None
+    run: dict[str, Any]
+
+    def as_entry(self) -> dict[str, Any]:
+        """Plain values to put under the key "nowcast" of a checkpoint."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
+    """Read a checkpoint without running any code that it may contain.
+
+    Returns:
+        Its description and its whole content.
+
+    Raises:
+        InputError: if the file is missing, is no checkpoint, or is one of something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: found no file, expected a checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise InputError(f"{path}: found no readable checkpoint ({reason})") from error
+    entry = content.get(KEY) if isinstance(content, dict) else None
+    if not isinstance(entry, dict) or "state_dict" not in content:
+        raise InputError(f"{path}: found a file without {KEY!r} entry, expected a checkpoint")
+    if entry.get("format") != FORMAT:
+        raise InputError(f"{path}: found format {entry.get('format')!r}, expected {FORMAT}")
+    try:
+        fields = {key: value for key, value in entry.items() if key != "format"}
+        fields["network"] = NetworkSettings(**fields["network"])
+        fields["frame_shape"] = tuple(fields["frame_shape"])
+        return Description(**fields), content
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: found an incomplete description ({error})") from error
+
+
+@dataclass
+class TrainedNetwork:
+    """A network ready to forecast, and what must be known to feed it; a `NowcastMethod`."""
+
+    network: EncoderForecaster
+    description: Description
+
+    def forecast(self, frames: Tensor, lead_times: int) -> Tensor:
+        """See `EncoderForecaster.forecast`."""
+        return self.network.forecast(frames, lead_times)
+
+
+def load(path: str | os.PathLike[str]) -> TrainedNetwork:
+    """Load the network of a checkpoint, ready to forecast; MEmeL layers are left out.
+
+    Args:
+        path: checkpoint that training wrote.
+
+    Returns:
+        The network on the CPU in evaluation mode, with its description.
+
+    Raises:
+        InputError: if the file is no such checkpoint or its weights do not fit its description.
+    """
+    description, content = read_checkpoint(path)
+    network = EncoderForecaster(description.network)
+    load_weights(network, content, path)
+    return TrainedNetwork(network.eval(), description)
+
+
+def load_weights(
+    network: EncoderForecaster, content: dict[str, Any], path: str | os.PathLike[str]
+) -> None:
+    """Put a checkpoint's weights into a network.
+
+    Statistics of MEmeL layers are taken where checkpoint and network both have the layer, and are
+    otherwise left out: a network trained with MEmeL loads into one without, and the other way.
+
+    Args:
+        network: receives the weights.
+        content: of the checkpoint, from `read_checkpoint`.
+        path: the checkpoint's, for messages.
+
+    Raises:
+        InputError: if the weights do not fit the network.
+    """
+    state = {
+        name.removeprefix(PREFIX): value
+        for name, value in content["state_dict"].items()
+        if name.startswith(PREFIX)
+    }
+    try:
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: weights do not fit the network: {reason}") from error
+    wrong = [name for name in (*missing, *unexpected) if STATISTICS not in name]
+    if wrong:
+        raise InputError(
+            f"{path}: weights do not fit the network: {len(wrong)} names differ, {wrong[0]} first"
+        )

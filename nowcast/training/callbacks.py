@@ -1,0 +1,195 @@
+"""What happens around the training steps: the learning curve, log lines, a clean stop."""
+
+import csv
+import logging
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from nowcast.files import replacing
+
+log = logging.getLogger("nowcast")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class LearningCurve(Logger):
+    """Experiment logger that appends to a CSV file with the columns step, metric, value.
+
+    A resumed run first drops what was logged after the step that it resumes from, so that the file
+    is that of an unbroken run.
+
+    Args:
+        path: of the CSV file.
+    """
+
+    COLUMNS = ("step", "metric", "value")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "learning curve"
+
+    @property
+    def version(self) -> str:
+        """There is one per run."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Settings stand in the run's config file, not here."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append a row for each metric."""
+        with self.path.open("a", newline="") as file:
+            rows = csv.writer(file)
+            if not file.tell():
+                rows.writerow(self.COLUMNS)
+            for metric, value in metrics.items():
+                if metric != "epoch":
+                    rows.writerow([step, metric, repr(float(value))])
+
+    @rank_zero_only
+    def keep_until(self, step: int) -> None:
+        """Drop all rows logged after the optimizer step `step`."""
+        if not self.path.exists():
+            return
+        with self.path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+            kept = csv.DictWriter(file, self.COLUMNS)
+            kept.writeheader()
+            kept.writerows(rows)
+
+
+def read_learning_curve(path: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Metrics of a learning curve file: name → (steps, values)."""
+    curve: dict[str, tuple[list[int], list[float]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            steps, values = curve.setdefault(row["metric"], ([], []))
+            steps.append(int(row["step"]))
+            values.append(float(row["value"]))
+    return curve
+
+
+class DropLaterRows(pl.Callback):
+    """Makes the learning curve of a resumed run that of an unbroken one."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Before the first step."""
+        for logger in trainer.loggers:
+            if isinstance(logger, LearningCurve):
+                logger.keep_until(trainer.global_step)
+
+
+class LogLines(pl.Callback):
+    """A line every ten seconds and for each validation, for runs without a terminal."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = self.said = time.monotonic()
+        self.first_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Say how far it is."""
+        now, step = time.monotonic(), trainer.global_step
+        if now - self.said < SECONDS_BETWEEN_LINES and step != trainer.max_steps:
+            return
+        self.said = now
+        per_step = (now - self.started) / max(1, step - self.first_step)
+        left = per_step * (trainer.max_steps - step)
+        log.info(
+            "step %s of %s, loss %.4g, %.3g s a step, %.0f s left",
+            f"{step:,}",
+            f"{trainer.max_steps:,}",
+            float(outputs["loss"]),
+            per_step,
+            left,
+        )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say the validation scores."""
+        scores = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("valid_")
+        }
+        log.info(
+            "step %s validation: %s",
+            f"{trainer.global_step:,}",
+            ", ".join(
+                f"{name.removeprefix('valid_')} {value:.4g}" for name, value in scores.items()
+            ),
+        )
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and its checkpoint is saved."""
+
+
+class KeepCheckpoint(pl.Callback):
+    """Saves the newest checkpoint: every so many steps, at the end, and when asked to stop.
+
+    On Ctrl-C or SIGTERM the step is finished, the checkpoint saved, and training stops. One file is
+    kept; it is written beside and renamed, so that there is always a complete one.
+
+    Args:
+        path: the file.
+        every: steps between savings.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.asked_to_stop = False
+        self.saved_step: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the signals."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._ask_to_stop)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Save if it is time to, and stop if asked to."""
+        step = trainer.global_step
+        if self.asked_to_stop or step % self.every == 0 or step == trainer.max_steps:
+            trainer.save_checkpoint(self.path)
+            self.saved_step = step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Stop if asked to, now that the step is logged and its checkpoint saved."""
+        if self.asked_to_stop and self.saved_step == trainer.global_step:
+            step = f"{trainer.global_step:,}"
+            raise Stopped(f"stopped after step {step}; the same command goes on from there")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the signals back."""
+        self._give_signals_back()
+
+    def on_exception(self, *_: Any) -> None:
+        """Give the signals back."""
+        self._give_signals_back()
+
+    def _ask_to_stop(self, number: int, frame: Any) -> None:
+        if self.asked_to_stop:
+            raise KeyboardInterrupt
+        self.asked_to_stop = True
+        log.info("stopping after this step; once more stops at once")
+
+    def _give_signals_back(self) -> None:
+        while self._handlers:
+            number, handler = self._handlers.popitem()
+            signal.signal(number, handler)

@@ -1,0 +1,135 @@
+"""The Lightning module: loss, optimizer, schedule, clipping and validation scores of a network."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from nowcast.errors import InputError
+from nowcast.models.checkpoint import KEY, Description
+from nowcast.models.encoder_forecaster import EncoderForecaster
+from nowcast.training.data import Clip, split_clip
+from nowcast.training.loss import balanced_loss
+from nowcast.verification.scores import Scores
+
+
+@dataclass(frozen=True)
+class OptimizationSettings:
+    """How the weights are trained; the defaults are the benchmark's, with the paper's steps.
+
+    Args:
+        steps: optimizer steps.
+        learning_rate: of Adam, before decay.
+        betas: of Adam.
+        decay: "step" multiplies the learning rate by `decay_factor` every `decay_every` steps;
+            "cosine" lets it fall to 0 at the last step.
+        decay_factor: see `decay`.
+        decay_every: see `decay`.
+        warmup_steps: steps in which the learning rate rises linearly from 0.
+        clip_norm: largest global gradient norm of the encoder, and of the forecaster.
+        loss_scale: factor of B-MSE + B-MAE in the loss.
+    """
+
+    steps: int = 20_000
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    decay: Literal["step", "cosine"] = "step"
+    decay_factor: float = 0.7
+    decay_every: int = 20_000
+    warmup_steps: int = 0
+    clip_norm: float = 50.0
+    loss_scale: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "learning_rate", "decay_factor", "decay_every", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise InputError(
+                    f"optimization: {name} is {getattr(self, name)}, expected a value above 0"
+                )
+
+    def rate_at(self, step: int) -> float:
+        """Factor of the learning rate at a step, counted from 0."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.decay == "step":
+            return warm * self.decay_factor ** (step // self.decay_every)
+        after = max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, after)))
+
+
+class NowcastModule(pl.LightningModule):
+    """Trains an encoder-forecaster on clips with the benchmark's balanced loss.
+
+    Args:
+        network: what is trained, with MEmeL layers inserted or not.
+        optimization: how.
+        description: what its checkpoints say of themselves.
+    """
+
+    def __init__(
+        self,
+        network: EncoderForecaster,
+        optimization: OptimizationSettings,
+        description: Description,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimization = optimization
+        self.description = description
+
+    def training_step(self, clip: Clip, batch_index: int) -> Tensor:
+        """Loss of a batch of clips."""
+        inputs, targets, mask = split_clip(clip, self.description.input_frames)
+        prediction = self.network(inputs, self.description.lead_times)
+        squared, absolute = balanced_loss(prediction, targets, mask)
+        self.log("train_balanced_mse", squared.detach(), batch_size=len(targets))
+        self.log("train_balanced_mae", absolute.detach(), batch_size=len(targets))
+        loss = (squared + absolute) * self.optimization.loss_scale
+        self.log("train_loss", loss.detach(), prog_bar=True, batch_size=len(targets))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting."""
+        self.scores = Scores(self.description.lead_times)
+
+    def validation_step(self, clip: Clip, batch_index: int) -> None:
+        """Score the forecasts of a batch of clips."""
+        inputs, targets, mask = split_clip(clip, self.description.input_frames)
+        prediction = self.network(inputs, self.description.lead_times)
+        self.scores.update(prediction.float(), targets, mask)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mean scores over lead times."""
+        scores = self.scores.summary()
+        squared, absolute = float(scores["balanced_mse"]), float(scores["balanced_mae"])
+        named = {
+            "valid_balanced_mse": squared,
+            "valid_balanced_mae": absolute,
+            "valid_loss": (squared + absolute) * self.optimization.loss_scale,
+        }
+        for threshold, csi in zip(self.scores.thresholds_mm_h, scores["csi"], strict=True):
+            named[f"valid_csi_{threshold:g}"] = float(csi)
+        self.log_dict(named)
+
+    def configure_optimizers(self) -> Any:
+        """Adam with the settings' schedule, stepped every training step."""
+        settings = self.optimization
+        optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=settings.learning_rate, betas=settings.betas
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate_at)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        """Clip the gradients of encoder and forecaster, each by its own global norm."""
+        for part in (self.network.encoder, self.network.forecaster):
+            torch.nn.utils.clip_grad_norm_(part.parameters(), self.optimization.clip_norm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the description, so that the file says what network it holds."""
+        checkpoint[KEY] = self.description.as_entry()

@@ -1,0 +1,291 @@
+"""The paper's protocol: pretrain a network, with MEmeL or without, then finetune it.
+
+A run is a folder: `last.ckpt` (the newest checkpoint, at the end the result), `metrics.csv` (the
+learning curve) and `config.yaml` (written by the command). Training that is started again in the
+same folder with the same settings goes on from `last.ckpt`.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+from nowcast import memel
+from nowcast.errors import InputError
+from nowcast.models.checkpoint import Description, load_weights, read_checkpoint
+from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
+from nowcast.radar.store import FrameStore
+from nowcast.training.callbacks import DropLaterRows, KeepCheckpoint, LearningCurve, LogLines
+from nowcast.training.data import ClipData, DataSettings
+from nowcast.training.module import NowcastModule, OptimizationSettings
+
+log = logging.getLogger("nowcast")
+
+Inhibition = Mapping[str, Any]
+"""Settings of `MEmeL`, and `at`: names or globs of the modules that a layer follows."""
+
+HIDDEN_STATES = ("encoder.stages.*.rnn.cell", "forecaster.stages.*.rnn.cell")
+"""Where the paper puts its six layers (E.1): after each ConvGRU's hidden state."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where a training runs and what it leaves behind.
+
+    Args:
+        out: folder of the run.
+        seed: decides initial weights and the clips of each step.
+        validate_every: steps between validations.
+        valid_clips: validation clips, spread evenly over the split; 0 goes without validation.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between points of the learning curve.
+        accelerator: "auto", "cpu", "gpu", or another that Lightning knows.
+        devices: how many of them, or "auto".
+        nodes: machines that train together.
+        precision: "32-true", or "bf16-mixed" for autocast to bfloat16.
+    """
+
+    out: Path
+    seed: int = 0
+    validate_every: int = 1_000
+    valid_clips: int = 100
+    checkpoint_every: int = 500
+    log_every: int = 10
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = "auto"
+    nodes: int = 1
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint; the result, once training has ended."""
+        return self.out / "last.ckpt"
+
+    @property
+    def learning_curve(self) -> Path:
+        """CSV file of the metrics."""
+        return self.out / "metrics.csv"
+
+
+def pretrain(
+    network: NetworkSettings,
+    data: DataSettings,
+    optimization: OptimizationSettings,
+    run: RunSettings,
+    inhibition: Inhibition | None = None,
+) -> Path:
+    """Train a network from its initial weights, with MEmeL or without.
+
+    Args:
+        network: its shape.
+        data: clips.
+        optimization: how.
+        run: where.
+        inhibition: settings of the MEmeL layers; None trains without.
+
+    Returns:
+        Path of the checkpoint.
+
+    Raises:
+        InputError: for data that does not fit, or a folder that holds a run of other settings.
+        Stopped: on Ctrl-C or SIGTERM, after the step is done and the checkpoint saved.
+    """
+    pl.seed_everything(run.seed, verbose=False)
+    model = EncoderForecaster(network)
+    if inhibition is not None:
+        _insert(model, inhibition)
+    return _train(model, data, optimization, run, inhibition, started_from=None)
+
+
+def finetune(
+    checkpoint: Path,
+    data: DataSettings,
+    optimization: OptimizationSettings,
+    run: RunSettings,
+    inhibition: Inhibition | None = None,
+    fresh_statistics: bool = False,
+) -> Path:
+    """Train a pretrained network on, with a fresh optimizer and its own clips.
+
+    A network that was pretrained with MEmeL keeps the statistics of its layers if it is finetuned
+    with MEmeL too, and loses them if not.
+
+    Args:
+        checkpoint: of the pretrained network.
+        data: clips; their time step must be the pretrained network's.
+        optimization: how.
+        run: where.
+        inhibition: settings of the MEmeL layers; None finetunes without.
+        fresh_statistics: start the statistics of MEmeL layers anew, as on frames of another size.
+
+    Returns:
+        Path of the checkpoint.
+
+    Raises:
+        InputError: for a file that is no checkpoint, data that does not fit it, or a folder that
+            holds a run of other settings.
+        Stopped: see `pretrain`.
+    """
+    description, content = read_checkpoint(checkpoint)
+    if description.step_minutes != data.step_minutes:
+        raise InputError(
+            f"{checkpoint}: trained on steps of {description.step_minutes:g} minutes, "
+            f"the data is asked for at {data.step_minutes:g}"
+        )
+    pl.seed_everything(run.seed, verbose=False)
+    model = EncoderForecaster(description.network)
+    if inhibition is not None:
+        _insert(model, inhibition)
+    load_weights(model, content, checkpoint)
+    _keep_statistics(model, fresh_statistics, checkpoint, description, data.open())
+    started_from = {
+        "checkpoint_step": int(content["global_step"]),
+        "checkpoint_run": description.run,
+    }
+    return _train(model, data, optimization, run, inhibition, started_from)
+
+
+def _insert(model: EncoderForecaster, inhibition: Inhibition) -> None:
+    try:
+        memel.insert(model, **inhibition)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _keep_statistics(
+    model: EncoderForecaster,
+    fresh_statistics: bool,
+    checkpoint: Path,
+    description: Description,
+    store: FrameStore,
+) -> None:
+    """Start the statistics of MEmeL layers anew where asked to; refuse those of another grid."""
+    for layer in memel.inserted(model).values():
+        if fresh_statistics:
+            layer.reset()
+        elif layer.mean.ndim > 1 and description.frame_shape != store.shape:
+            raise InputError(
+                f"{checkpoint}: has MEmeL statistics of frames of {description.frame_shape}, "
+                f"{store.path} has {store.shape}; ask for fresh statistics"
+            )
+
+
+def _train(
+    model: EncoderForecaster,
+    data: DataSettings,
+    optimization: OptimizationSettings,
+    run: RunSettings,
+    inhibition: Inhibition | None,
+    started_from: dict[str, Any] | None,
+) -> Path:
+    store = data.open()
+    description = Description(
+        network=model.settings,
+        step_minutes=data.step_minutes,
+        input_frames=data.input_frames,
+        lead_times=data.lead_times,
+        frame_shape=store.shape,
+        inhibition=None if inhibition is None else _plain(inhibition),
+        run=_plain(
+            {
+                # The store's content, not its place, decides; so do not workers or validation.
+                "data": asdict(replace(data, workers=0)) | {"store": store.fingerprint},
+                "optimization": asdict(optimization),
+                "seed": run.seed,
+                "precision": run.precision,
+                "started_from": started_from,
+            }
+        ),
+    )
+    done = _steps_done(run, description)
+    if done >= optimization.steps:
+        log.info("%s: all %s steps are done", run.checkpoint, f"{done:,}")
+        return run.checkpoint
+    clips = ClipData(data, run.seed, optimization.steps, run.valid_clips)
+    _check_frame_shape(model, store)
+    run.out.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    trainer = _trainer(optimization, run)
+    module = NowcastModule(model, optimization, description)
+    trainer.fit(module, clips, ckpt_path=run.checkpoint if done else None, weights_only=True)
+    return run.checkpoint
+
+
+def _trainer(optimization: OptimizationSettings, run: RunSettings) -> pl.Trainer:
+    callbacks: list[Callback] = [
+        DropLaterRows(),
+        KeepCheckpoint(run.checkpoint, run.checkpoint_every),
+    ]
+    on_terminal = sys.stderr.isatty()
+    callbacks.append(TQDMProgressBar() if on_terminal else LogLines())
+    return pl.Trainer(
+        accelerator=run.accelerator,
+        devices=run.devices,
+        num_nodes=run.nodes,
+        precision=run.precision,
+        max_steps=optimization.steps,
+        max_epochs=-1,
+        val_check_interval=run.validate_every if run.valid_clips else None,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        limit_val_batches=1.0 if run.valid_clips else 0,
+        log_every_n_steps=run.log_every,
+        logger=LearningCurve(run.learning_curve),
+        callbacks=callbacks,
+        enable_progress_bar=on_terminal,
+        enable_model_summary=False,
+        enable_checkpointing=False,  # KeepCheckpoint does it.
+        use_distributed_sampler=False,
+        default_root_dir=run.out,
+    )
+
+
+def _steps_done(run: RunSettings, description: Description) -> int:
+    """Step of the checkpoint to go on from, 0 where there is none; refuse one of other settings."""
+    if not run.checkpoint.exists():
+        return 0
+    found, content = read_checkpoint(run.checkpoint)
+    wanted, had = (_flat(_plain(d.as_entry())) for d in (description, found))
+    steps = "run.optimization.steps"
+    if wanted["run.optimization.decay"] == "step" and wanted[steps] > had[steps]:
+        del wanted[steps], had[steps]  # This schedule does not depend on where it ends.
+    for name in sorted(wanted.keys() | had.keys()):
+        if wanted.get(name) != had.get(name):
+            raise InputError(
+                f"{run.checkpoint}: found a run with {name} = {had.get(name)}, asked for "
+                f"{wanted.get(name)}; choose another folder or remove this one"
+            )
+    log.info("%s: is at step %s", run.checkpoint, f"{content['global_step']:,}")
+    return int(content["global_step"])
+
+
+def _check_frame_shape(model: EncoderForecaster, store: FrameStore) -> None:
+    stride, (height, width) = model.settings.stride, store.shape
+    if height % stride or width % stride:
+        raise InputError(
+            f"{store.path}: frames are {height} × {width}, the network needs sides that "
+            f"are multiples of {stride}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Dicts, lists, numbers and strings only: what a checkpoint may hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    entries: dict[str, Any] = {}
+    for key, item in value.items():
+        entries |= _flat(item, f"{prefix}.{key}" if prefix else key)
+    return entries

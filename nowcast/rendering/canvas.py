@@ -1,0 +1,174 @@
+"""A palette-indexed picture with text, rain panels and the legend. What goes where: elsewhere.
+
+Text is drawn with Pillow in the font that Matplotlib brings along. It is plain text: no character
+is markup, line breaks and control characters become spaces.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from nowcast.rendering.palette import (
+    BORDER,
+    DRY,
+    INK,
+    NO_COVERAGE,
+    PAPER,
+    RAIN_COLOURS,
+    RAIN_EDGES_MM_H,
+    hatched,
+    palette_bytes,
+)
+
+SMALLEST_LONG_SIDE = 240
+"""Pixels that the longer side of a panel has at least; smaller grids are enlarged."""
+
+
+@cache
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The sans-serif font in a size in pixels."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+
+
+def text_width(text: str, size: int, bold: bool = False) -> int:
+    """Width of a line of text in pixels."""
+    return int(np.ceil(font(size, bold).getlength(text)))
+
+
+def plain(text: str) -> str:
+    """Text on one line, without control characters."""
+    spaced = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(spaced.split())
+
+
+def shortened(text: str, width: int, size: int, bold: bool = False) -> str:
+    """Text on one line that is at most `width` pixels wide, with an ellipsis where cut."""
+    text = plain(text)
+    if text_width(text, size, bold) <= width:
+        return text
+    while text and text_width(text + "…", size, bold) > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def wrapped(text: str, width: int, size: int, lines: int = 2, bold: bool = False) -> list[str]:
+    """Text broken between words into at most `lines` lines, the last one shortened."""
+    words = plain(text).split(" ")
+    result: list[str] = []
+    while words and len(result) < lines - 1:
+        taken = 1
+        while taken < len(words) and text_width(" ".join(words[: taken + 1]), size, bold) <= width:
+            taken += 1
+        result.append(shortened(" ".join(words[:taken]), width, size, bold))
+        words = words[taken:]
+    if words:
+        result.append(shortened(" ".join(words), width, size, bold))
+    return [line for line in result if line]
+
+
+def enlargement(height: int, width: int) -> int:
+    """Whole factor by which a grid is enlarged to be seen well."""
+    return max(1, -(-SMALLEST_LONG_SIDE // max(height, width)))
+
+
+class Canvas:
+    """A picture of palette entries, white at first.
+
+    Args:
+        width: pixels.
+        height: pixels.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.entries = np.full((height, width), PAPER, np.uint8)
+
+    def copy(self) -> "Canvas":
+        """A picture of its own that starts as this one is."""
+        twin = Canvas(0, 0)
+        twin.entries = self.entries.copy()
+        return twin
+
+    def text(
+        self, x: int, y: int, text: str, size: int, *, bold: bool = False, align: str = "left"
+    ) -> None:
+        """Write a line on white ground.
+
+        Args:
+            x: left end, middle or right end, by `align`.
+            y: top of the line, which is as high as `line_height(size)`.
+            text: plain text.
+            size: height of the font in pixels.
+            bold: whether it stands out.
+            align: "left", "middle" or "right".
+        """
+        width = text_width(text, size, bold)
+        left = x - {"left": 0, "middle": width // 2, "right": width}[align]
+        shades = Image.new("L", (width + 2, line_height(size)))
+        ImageDraw.Draw(shades).text((0, 0), text, fill=255, font=font(size, bold))
+        drawn = np.asarray(shades, np.float32) * ((INK - PAPER) / 255)
+        ramp = (PAPER + np.rint(drawn)).astype(np.uint8)
+        left = max(left, 0)
+        target = self.entries[y : y + ramp.shape[0], left : left + ramp.shape[1]]
+        part = ramp[: target.shape[0], : target.shape[1]]
+        np.copyto(target, part, where=part > PAPER)
+
+    def clear(self, x: int, y: int, width: int, height: int) -> None:
+        """Make a rectangle white."""
+        self.entries[y : y + height, x : x + width] = PAPER
+
+    def panel(self, x: int, y: int, classes: np.ndarray, factor: int) -> None:
+        """Put a rain field, enlarged by a whole factor, within a frame of one pixel around it.
+
+        Args:
+            x: left edge of the field.
+            y: top edge of the field.
+            classes: palette entries (y, x) from `rain_classes`.
+            factor: screen pixels per grid cell, along each axis.
+        """
+        field = hatched(classes.repeat(factor, axis=0).repeat(factor, axis=1))
+        height, width = field.shape
+        self.entries[y - 1 : y + height + 1, x - 1 : x + width + 1] = BORDER
+        self.entries[y : y + height, x : x + width] = field
+
+    def legend(self, x: int, y: int, size: int) -> None:
+        """Draw the rain-rate legend and the no-coverage sign, `legend_width(size)` wide."""
+        box_width, box_height = _legend_box(size)
+        self.text(x, y, "mm/h", size)
+        left = x + text_width("mm/h", size) + size
+        for index, rate in enumerate((0.0, *RAIN_EDGES_MM_H)):
+            self.panel(left, y + 1, np.full((box_height, box_width), DRY + index, np.uint8), 1)
+            self.text(left, y + box_height + 3, f"{rate:g}", size, align="middle")
+            left += box_width
+        left += 2 * size
+        self.panel(left, y + 1, np.full((box_height, box_width), NO_COVERAGE, np.uint8), 1)
+        self.text(left + box_width + size // 2, y, "no coverage", size)
+
+    def image(self) -> Image.Image:
+        """The picture as an 8-bit palette image."""
+        image = Image.fromarray(self.entries)
+        image.putpalette(palette_bytes())
+        return image
+
+
+def line_height(size: int) -> int:
+    """Height of a line of text in pixels."""
+    return round(size * 1.3)
+
+
+def legend_width(size: int) -> int:
+    """Width of the legend in pixels."""
+    texts = text_width("mm/h", size) + text_width("no coverage", size)
+    return texts + _legend_box(size)[0] * (len(RAIN_COLOURS) + 2) + 4 * size
+
+
+def legend_height(size: int) -> int:
+    """Height of the legend in pixels."""
+    return _legend_box(size)[1] + 3 + line_height(size)
+
+
+def _legend_box(size: int) -> tuple[int, int]:
+    return 2 * size + 4, line_height(size) - 2

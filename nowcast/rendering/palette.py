@@ -1,0 +1,97 @@
+"""The colours of rain rate and of missing coverage. Where they are put is decided elsewhere.
+
+Rain rates are shown in bins, as forecasters' displays do. The colours darken through blue up to
+10 mm/h and go on from yellow to purple above, so that neither half relies on telling red from
+green; the benchmark's thresholds (0.5, 2, 5, 10, 30 mm/h) are all edges of bins.
+"""
+
+import numpy as np
+
+from nowcast.errors import InputError
+from nowcast.radar.units import rain_rate_to_pixel
+
+RAIN_EDGES_MM_H = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0)
+"""Lower edges of the rain bins in mm/h; a value equal to an edge belongs to the bin above it."""
+
+DRY_COLOUR = "#fbfbf9"
+RAIN_COLOURS = (
+    "#d3e5f4",
+    "#a0c9e8",
+    "#63a2d8",
+    "#2c6fb7",
+    "#163c87",
+    "#f6da4d",
+    "#f29a2e",
+    "#d3322b",
+    "#7d1665",
+)
+NO_COVERAGE_COLOURS = ("#c9c9c6", "#b3b3af")
+BORDER_COLOUR = "#6f6f6c"
+INK_COLOUR = "#1d1d1b"
+PAPER_COLOUR = "#ffffff"
+
+DRY = 0
+NO_COVERAGE = len(RAIN_COLOURS) + 1
+NO_COVERAGE_STRIPE = NO_COVERAGE + 1
+BORDER = NO_COVERAGE + 2
+PAPER = 16
+INK = 31
+"""Palette entries: dry, then the rain bins, no coverage and its stripes; paper to ink is a ramp."""
+
+_EDGE_PIXELS = tuple(np.float32(rain_rate_to_pixel(rate)) for rate in RAIN_EDGES_MM_H)
+
+
+def rain_classes(pixels: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Palette entry of every pixel, uint8: `DRY`, 1 to 9 by rain bin, or `NO_COVERAGE`.
+
+    Args:
+        pixels: pixel values in [0, 1] (HKO-7's Z–R), floating, any shape; NaN is no coverage.
+        mask: True where there is coverage, of a shape that broadcasts to that of `pixels`;
+            None if everywhere.
+
+    Raises:
+        InputError: `pixels` is not floating or `mask` not bool.
+    """
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise InputError(f"pixels to draw: found {pixels.dtype}, expected floats in [0, 1]")
+    if mask is not None and mask.dtype != np.bool_:
+        raise InputError(f"mask to draw: found {mask.dtype}, expected bool")
+    pixels = pixels.astype(np.float32, copy=False)
+    classes = np.zeros(pixels.shape, np.uint8)
+    for edge in _EDGE_PIXELS:
+        classes += pixels >= edge
+    classes[np.isnan(pixels)] = NO_COVERAGE
+    if mask is not None:
+        classes[np.broadcast_to(~mask, classes.shape)] = NO_COVERAGE
+    return classes
+
+
+def hatched(classes: np.ndarray, stripe_pixels: int = 3) -> np.ndarray:
+    """The same picture (y, x) with diagonal stripes where there is no coverage.
+
+    Args:
+        classes: palette entries from `rain_classes`, at the size at which they are shown.
+        stripe_pixels: width of a stripe and of the space between two.
+    """
+    y, x = np.ogrid[: classes.shape[0], : classes.shape[1]]
+    stripes = (x + y) // stripe_pixels % 2 == 0
+    return np.where(stripes & (classes == NO_COVERAGE), np.uint8(NO_COVERAGE_STRIPE), classes)
+
+
+def palette_bytes() -> bytes:
+    """All entries as red, green, blue, for an 8-bit palette image; unused entries are black."""
+    colours = np.zeros((256, 3), np.uint8)
+    for first, names in (
+        (DRY, (DRY_COLOUR, *RAIN_COLOURS)),
+        (NO_COVERAGE, (*NO_COVERAGE_COLOURS, BORDER_COLOUR)),
+    ):
+        for index, name in enumerate(names):
+            colours[first + index] = _rgb(name)
+    ramp = np.linspace(0.0, 1.0, INK - PAPER + 1)[:, None]
+    paper, ink = np.array(_rgb(PAPER_COLOUR)), np.array(_rgb(INK_COLOUR))
+    colours[PAPER : INK + 1] = np.round(paper + (ink - paper) * ramp)
+    return colours.tobytes()
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour.removeprefix("#")))

@@ -12,5 +12,7 @@ def shared() -> Path:
     default = Path(__file__).resolve().parents[2] / "shared"
     folder = Path(os.environ.get("NOWCAST_SHARED", default))
     if not (folder / "oracles").is_dir():
-        pytest.skip(f"no reference data at {folder}; set NOWCAST_SHARED to the folder that holds it")
+        pytest.skip(
+            f"no reference data at {folder}; set NOWCAST_SHARED to the folder that holds it"
+        )
     return folder

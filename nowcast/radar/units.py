@@ -44,7 +44,9 @@ class ZRRelation:
 
     def __post_init__(self) -> None:
         if not (self.a > 0 and self.b > 0):
-            raise ValueError(f"Z–R relation: a and b must be positive, found a={self.a}, b={self.b}")
+            raise ValueError(
+                f"Z–R relation: a and b must be positive, found a={self.a}, b={self.b}"
+            )
 
     def dbz_to_rain_rate(self, reflectivity_dbz: Values) -> Values:
         """Rain rate in mm/h of a reflectivity in dBZ; −inf dBZ is 0 mm/h."""

@@ -222,6 +222,28 @@ def split_clip(clip: Clip, input_frames: int) -> tuple[Tensor, Tensor, Tensor]:
     return pixels[:, :input_frames], pixels[:, input_frames:], mask[:, input_frames:]
 
 
+class BatchesToScore:
+    """Clips in batches of inputs, targets and the targets' mask; its length is known.
+
+    Args:
+        clips: in the order to score them.
+        settings: where they come from.
+    """
+
+    def __init__(self, clips: SequentialClips, settings: DataSettings) -> None:
+        self.input_frames = settings.input_frames
+        self.loader = DataLoader(
+            clips, batch_size=settings.batch_size, num_workers=settings.workers
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for clip in self.loader:
+            yield split_clip(clip, self.input_frames)
+
+
 def _as_tensors(store: FrameStore, sequence: Sequence, start: np.datetime64, length: int) -> Clip:
     clip = store.read(sequence, start, length)
     return torch.from_numpy(clip.frames[:, None]), torch.from_numpy(clip.mask[:, None])

@@ -1,0 +1,29 @@
+"""The command line: `nowcast X` and `scripts/X.py` are the same function."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "prepare_data": "radar archives and events to a frame store; synthetic rain",
+    "pretrain": "train a network from its initial weights, with MEmeL or without",
+    "finetune": "train a pretrained network on",
+    "evaluate": "score networks beside persistence and optical flow",
+    "render": "animate observed and forecast rain side by side",
+    "benchmark": "measure how fast it is",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the first argument names; returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in COMMANDS:
+        return int(import_module(f"nowcast.commands.{given[0]}").main(given[1:]))
+    wanted_help = given[:1] in (["-h"], ["--help"])
+    stream = sys.stdout if wanted_help else sys.stderr
+    if given and not wanted_help:
+        print(f"error: found no command {given[0]!r}, expected one of these", file=stream)
+    print("usage: nowcast COMMAND [--help] …\n", file=stream)
+    for name, purpose in COMMANDS.items():
+        print(f"  {name:<14}{purpose}", file=stream)
+    return 0 if wanted_help else 2

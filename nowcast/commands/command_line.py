@@ -1,0 +1,118 @@
+"""What all commands share: configuration files, log lines, errors in one line."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from nowcast.errors import InputError
+
+
+class ConfigSection(ActionConfigFile):
+    """`--config FILE`: reads the command's own section of an experiment's YAML file.
+
+    A file of configs/ holds an experiment; its sections are the commands. Keys that a command does
+    not know are refused.
+    """
+
+    @staticmethod
+    def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
+        """Merge the section into what is parsed so far."""
+        section: Any = read_experiment(Path(value))
+        for name in parser.section:
+            if not isinstance(section, dict) or name not in section:
+                where = ".".join(parser.section)
+                raise InputError(f"{value}: found no section {where!r}")
+            section = section[name]
+        try:
+            text = yaml.safe_dump(section)
+            unchecked = {"env": False, "defaults": False, "_skip_validation": True}
+            parser.validate(parser.parse_string(text, **unchecked), skip_required=True)
+            ActionConfigFile.apply_config(parser, cfg, dest, text)
+        except Exception as error:
+            raise InputError(f"{value}: {_one_line(error)}") from error
+
+
+def read_experiment(path: Path) -> dict[str, Any]:
+    """Sections of an experiment's YAML file.
+
+    Raises:
+        InputError: if the file is missing, no YAML, or has a section that is no command's.
+    """
+    from nowcast.commands import COMMANDS
+
+    try:
+        experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: found no file, expected a configuration") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: found no readable YAML ({_one_line(error)})") from error
+    if not isinstance(experiment, dict):
+        raise InputError(f"{path}: found {type(experiment).__name__}, expected sections")
+    for name in experiment:
+        if name not in COMMANDS:
+            raise InputError(
+                f"{path}: found unknown section {name!r}, expected {', '.join(COMMANDS)}"
+            )
+    return experiment
+
+
+class CommandParser(ArgumentParser):
+    """Parser of one command, with `--config` and `--print_config`.
+
+    Args:
+        name: of the command; also of its section in configuration files, dots between parts.
+        purpose: shown by `--help`.
+    """
+
+    def __init__(self, name: str, purpose: str) -> None:
+        super().__init__(prog=name.replace(".", " "), description=purpose, exit_on_error=False)
+        self.section = name.split(".")
+        self.add_argument("--config", action=ConfigSection, help="YAML file of an experiment")
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise it as an `InputError`; `run` shows it."""
+        raise InputError(message) from ex
+
+
+def run(
+    parser: CommandParser, act: Callable[[Namespace], None], arguments: Sequence[str] | None
+) -> int:
+    """Parse the arguments, act on them, and turn what can go wrong into one line.
+
+    Returns:
+        Exit status: 0 when done, 2 for a wrong input, 130 when interrupted.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("nowcast").setLevel(logging.INFO)
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        act(parser.parse_args(None if arguments is None else list(arguments)))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from there", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not is_expected(error):
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether an error says what is wrong with the input; any other is a fault of the program."""
+    return isinstance(error, InputError)
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

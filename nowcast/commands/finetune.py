@@ -1,0 +1,37 @@
+"""`finetune`: train a pretrained network on, with a fresh optimizer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from nowcast.commands.command_line import CommandParser, run
+from nowcast.commands.training_run import add_memel, inhibition_of, leave_record
+from nowcast.training.protocol import finetune
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = CommandParser("finetune", "Train a pretrained network on, with a fresh optimizer.")
+    parser.add_argument(
+        "--from", type=Path, required=True, help="checkpoint of the pretrained network"
+    )
+    parser.add_function_arguments(finetune, skip={"checkpoint", "inhibition"})
+    add_memel(parser)
+
+    def act(given: Namespace) -> None:
+        settings = parser.instantiate(given)
+        try:
+            checkpoint = finetune(
+                settings["from"],
+                settings.data,
+                settings.optimization,
+                settings.run,
+                inhibition_of(given),
+                settings.fresh_statistics,
+            )
+        finally:
+            leave_record(parser, given, settings.run)
+        print(f"checkpoint: {checkpoint}\nlearning curve: {settings.run.learning_curve}")
+
+    return run(parser, act, arguments)

@@ -1,0 +1,51 @@
+"""The nowcast methods that evaluation and rendering compare, by the names that people read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from nowcast.errors import InputError
+from nowcast.models.checkpoint import load
+from nowcast.models.method import NowcastMethod
+from nowcast.models.optical_flow import OpticalFlow
+from nowcast.models.persistence import Persistence
+from nowcast.training.data import DataSettings
+
+Baseline = Literal["persistence", "optical flow"]
+BASELINES: dict[str, type[NowcastMethod]] = {
+    "persistence": Persistence,
+    "optical flow": OpticalFlow,
+}
+
+
+def methods_to_compare(
+    baselines: list[Baseline], checkpoints: Mapping[str, Path], data: DataSettings, device: str
+) -> dict[str, NowcastMethod]:
+    """Baselines and trained networks, ready to forecast clips of `data`.
+
+    Args:
+        baselines: names of methods that need no training.
+        checkpoints: trained networks by the names to show them under.
+        data: what they are to forecast; a network of another time step is refused.
+        device: where networks run; "auto" takes a GPU if there is one.
+
+    Raises:
+        InputError: for nothing to compare, a file that is no checkpoint, or one that does not fit.
+    """
+    methods: dict[str, NowcastMethod] = {name: BASELINES[name]() for name in baselines}
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name, path in checkpoints.items():
+        trained = load(path)
+        if trained.description.step_minutes != data.step_minutes:
+            raise InputError(
+                f"{path}: trained on steps of {trained.description.step_minutes:g} minutes, "
+                f"the data is asked for at {data.step_minutes:g}"
+            )
+        trained.network.to(device)
+        methods[name] = trained
+    if not methods:
+        raise InputError("methods: found no baseline and no checkpoint, expected at least one")
+    return methods

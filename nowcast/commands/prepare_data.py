@@ -1,0 +1,70 @@
+"""`prepare_data`: radar archives and events to a frame store; synthetic rain."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+from jsonargparse import Namespace
+
+from nowcast.commands.command_line import CommandParser, run
+from nowcast.radar.preparation import prepare_hko7, prepare_netcdf
+from nowcast.radar.synthetic import SyntheticRain
+from nowcast.radar.synthetic_archive import write_archive
+
+USAGE = """usage: prepare_data.py SOURCE [--help] …
+
+  hko7       an archive in the layout of HKO-7 → frame store
+  netcdf     events in CF NetCDF files → frame store
+  synthetic  synthetic rain → an archive in the layout of HKO-7
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] not in SOURCES:
+        wanted_help = given[:1] in (["-h"], ["--help"])
+        if given and not wanted_help:
+            print(f"error: found source {given[0]!r}, expected one of these", file=sys.stderr)
+        print(USAGE, end="", file=sys.stdout if wanted_help else sys.stderr)
+        return 0 if wanted_help else 2
+    return SOURCES[given[0]](given[1:])
+
+
+def _prepare(name: str, purpose: str, function: Callable[..., object]) -> Callable[..., int]:
+    def prepare(arguments: Sequence[str]) -> int:
+        parser = CommandParser(f"prepare_data.{name}", purpose)
+        parser.add_function_arguments(function)
+
+        def act(given: Namespace) -> None:
+            settings = parser.instantiate(given).as_dict()
+            del settings["config"]
+            print(function(**settings))
+
+        return run(parser, act, arguments)
+
+    return prepare
+
+
+def _write_synthetic_rain(arguments: Sequence[str]) -> int:
+    parser = CommandParser(
+        "prepare_data.synthetic", "Write synthetic rain as an archive in the layout of HKO-7."
+    )
+    parser.add_function_arguments(write_archive, skip={"rain"})
+    parser.add_class_arguments(SyntheticRain)
+
+    def act(given: Namespace) -> None:
+        settings = parser.instantiate(given).as_dict()
+        del settings["config"]
+        rain = SyntheticRain(**{f.name: settings.pop(f.name) for f in fields(SyntheticRain)})
+        write_archive(rain=rain, **settings)
+        print(f"{settings['root']}: synthetic rain in the layout of HKO-7")
+
+    return run(parser, act, arguments)
+
+
+SOURCES = {
+    "hko7": _prepare("hko7", "Archive in the layout of HKO-7 → frame store.", prepare_hko7),
+    "netcdf": _prepare("netcdf", "Events in CF NetCDF files → frame store.", prepare_netcdf),
+    "synthetic": _write_synthetic_rain,
+}

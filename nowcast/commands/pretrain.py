@@ -1,0 +1,32 @@
+"""`pretrain`: train a network from its initial weights, with MEmeL or without."""
+
+from collections.abc import Sequence
+
+from jsonargparse import Namespace
+
+from nowcast.commands.command_line import CommandParser, run
+from nowcast.commands.training_run import add_memel, inhibition_of, leave_record
+from nowcast.training.protocol import pretrain
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = CommandParser("pretrain", "Train a network from its initial weights.")
+    parser.add_function_arguments(pretrain, skip={"inhibition"})
+    add_memel(parser)
+
+    def act(given: Namespace) -> None:
+        settings = parser.instantiate(given)
+        try:
+            checkpoint = pretrain(
+                settings.network,
+                settings.data,
+                settings.optimization,
+                settings.run,
+                inhibition_of(given),
+            )
+        finally:
+            leave_record(parser, given, settings.run)
+        print(f"checkpoint: {checkpoint}\nlearning curve: {settings.run.learning_curve}")
+
+    return run(parser, act, arguments)

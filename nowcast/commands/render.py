@@ -1,0 +1,137 @@
+"""`render`: animate observed and forecast rain side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import Namespace
+
+from nowcast.commands.command_line import CommandParser, run
+from nowcast.commands.methods import Baseline, methods_to_compare
+from nowcast.errors import InputError
+from nowcast.progress import progress
+from nowcast.radar.store import FrameStore
+from nowcast.radar.units import rain_rate_to_pixel
+from nowcast.rendering import write_gif, write_png_strip
+from nowcast.training.data import DataSettings, SequentialClips
+
+WET_PIXEL = 255 * float(rain_rate_to_pixel(2.0))
+CLIPS_TO_CHOOSE_FROM = 200
+
+
+def render_forecasts(
+    data: DataSettings,
+    out: Path,
+    checkpoints: dict[str, Path] | None = None,
+    baselines: list[Baseline] | None = None,
+    split: str = "test",
+    sequence: str | None = None,
+    start: str | None = None,
+    frames_per_second: float = 5.0,
+    device: str = "auto",
+) -> Path:
+    """Forecast one clip with every method; write a GIF and, beside it, a PNG of some lead times.
+
+    Args:
+        data: where the clip comes from.
+        out: the GIF to write.
+        checkpoints: trained networks by the names to show them under, as in
+            --checkpoints.ConvGRU FILE.
+        baselines: methods without training; persistence and optical flow where not given.
+        split: split of the store.
+        sequence: name of the clip's sequence; any where not given.
+        start: time of the clip's first frame, as 2017-05-09T10:45; where not given, the clip with
+            the largest area of at least 2 mm/h is shown.
+        frames_per_second: speed of the animation.
+        device: where networks run: "auto", "cpu", "cuda".
+
+    Raises:
+        InputError: if there is no such clip, or a checkpoint does not fit.
+    """
+    baselines = ["persistence", "optical flow"] if baselines is None else baselines
+    methods = methods_to_compare(baselines, checkpoints or {}, data, device)
+    store = data.open()
+    clips = SequentialClips(store, split, data.length, stride=1)
+    place, first = _choose(clips, sequence, start)
+    clip = store.read(place, first, data.length)
+    pixels = clip.frames.astype(np.float32) / 255
+    # HKO-7's masks also leave out single noisy pixels; what is hatched is what no frame shows. A
+    # frame that is missing altogether is hatched as a whole.
+    coverage = clip.mask.any(axis=0) & clip.mask.any(axis=(1, 2))[:, None, None]
+    past, future = slice(None, data.input_frames), slice(data.input_frames, None)
+    inputs = torch.from_numpy(pixels[past])[None, :, None]
+    forecasts = {
+        name: method.forecast(inputs, data.lead_times)[0, :, 0].cpu().numpy()
+        for name, method in methods.items()
+    }
+    issue_time = clip.times[data.input_frames - 1]
+    about = {
+        "issue_time": issue_time,
+        "step_minutes": round(data.step_minutes),
+        "title": f"{place.name}, forecast of {issue_time.astype('datetime64[m]')} UTC",
+        "source": _credit(store, place.metadata),
+    }
+    write_gif(
+        out,
+        pixels[future],
+        forecasts,
+        coverage[future],
+        pixels[past],
+        coverage[past],
+        frames_per_second=frames_per_second,
+        **about,
+    )
+    steps = sorted({round(x) for x in np.linspace(1, data.lead_times, min(5, data.lead_times))})
+    write_png_strip(
+        out.with_suffix(".png"),
+        pixels[future],
+        forecasts,
+        coverage[future],
+        lead_steps=steps,
+        **about,
+    )
+    return out
+
+
+def _choose(clips: SequentialClips, sequence: str | None, start: str | None):
+    """The clip asked for, or the wettest."""
+    candidates = [c for c in clips.clips if sequence is None or c[0].name == sequence]
+    if start is not None:
+        try:
+            wanted = np.datetime64(start, "s")
+        except ValueError:
+            raise InputError(f"start: found {start!r}, expected like 2017-05-09T10:45") from None
+        candidates = [c for c in candidates if c[1] == wanted]
+    if not candidates:
+        there = sorted({c[0].name for c in clips.clips})
+        raise InputError(
+            f"{clips.store.path}: found no valid clip of {sequence or 'any sequence'} at "
+            f"{start or 'any time'}; there are {len(clips)} from {clips.clips[0][1]} to "
+            f"{clips.clips[-1][1]} in {', '.join(there[:6])}"
+        )
+    every = max(1, len(candidates) // CLIPS_TO_CHOOSE_FROM)
+    wetness = [
+        (clips.store.read(*candidate, clips.length).frames >= WET_PIXEL).mean()
+        for candidate in progress(candidates[::every], "looking for rain", unit="clips")
+    ]
+    return candidates[::every][int(np.argmax(wetness))]
+
+
+def _credit(store: FrameStore, metadata) -> str:
+    parts = [str(metadata[key]) for key in ("source", "license", "licence") if metadata.get(key)]
+    return "; ".join(parts) or store.path.name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = CommandParser("render", "Animate observed and forecast rain side by side.")
+    parser.add_function_arguments(render_forecasts)
+
+    def act(given: Namespace) -> None:
+        settings = parser.instantiate(given).as_dict()
+        del settings["config"]
+        path = render_forecasts(**settings)
+        print(f"{path} and {path.with_suffix('.png')}")
+
+    return run(parser, act, arguments)

@@ -1,0 +1,131 @@
+"""Writing a frame store: the same whatever interrupts it, and nothing half-written."""
+
+import hashlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import HEIGHT, NUMBERS, START, WIDTH, Counting, Interrupted, MadeUpFrames, write
+
+from nowcast.errors import InputError
+from nowcast.radar.parts import parts_folder
+from nowcast.radar.store import Sequence
+from nowcast.radar.store_writing import already_prepared, write_store
+
+
+@pytest.fixture
+def store_path(tmp_path):
+    path = tmp_path / "rain.h5"
+    write(path)
+    return path
+
+
+def digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def test_the_store_is_the_same_whatever_the_number_of_workers(store_path, tmp_path):
+    write(tmp_path / "other.h5", workers=2)
+    assert digest(tmp_path / "other.h5") == digest(store_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.h5", "rain.h5"]
+
+
+def test_an_interrupted_preparation_continues_where_it_stopped(store_path, tmp_path):
+    out = tmp_path / "again.h5"
+    with pytest.raises(KeyboardInterrupt):
+        write(out, Interrupted())
+    assert not out.exists()
+    assert len(list(parts_folder(out).glob("block-*.h5"))) == 1
+    Counting.asked = ()
+    write(out, Counting())
+    assert list(Counting.asked) == NUMBERS[10:]
+    assert digest(out) == digest(store_path)
+    assert not parts_folder(out).exists()
+
+
+def test_parts_of_another_preparation_are_discarded(store_path, tmp_path, caplog):
+    out = tmp_path / "again.h5"
+    with pytest.raises(KeyboardInterrupt):
+        write(out, Interrupted(), numbers=[*range(200, 219), 20, *range(220, 236)])
+    caplog.set_level("INFO", "nowcast")
+    Counting.asked = ()
+    write(out, Counting())
+    assert list(Counting.asked) == NUMBERS
+    assert "discarded 1 parts" in caplog.text
+    assert digest(out) == digest(store_path)
+
+
+def test_a_failed_preparation_leaves_the_older_store_alone(store_path):
+    before = digest(store_path)
+    with pytest.raises(KeyboardInterrupt):
+        write(store_path, Interrupted())
+    assert digest(store_path) == before
+
+
+def test_a_killed_preparation_continues_where_it_stopped(store_path, tmp_path):
+    out = tmp_path / "killed.h5"
+    code = textwrap.dedent(f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        import made_up
+
+        class Slow(made_up.MadeUpFrames):
+            def __call__(self, numbers):
+                if {NUMBERS[10]} not in numbers:
+                    time.sleep(0.0 if {NUMBERS[0]} in numbers else 60.0)
+                return super().__call__(numbers)
+            def __repr__(self):
+                return repr(made_up.MadeUpFrames())
+
+        made_up.write(Path({str(out)!r}), Slow())
+    """)
+    running = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(parts_folder(out).glob("block-*.h5"))) < 2:
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["rain.h5"]
+    Counting.asked = ()
+    write(out, Counting())
+    assert list(Counting.asked) == NUMBERS[20:]
+    assert digest(out) == digest(store_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.h5", "rain.h5"]
+
+
+def test_the_same_store_is_recognised_and_another_not_replaced_unasked(store_path):
+    assert already_prepared(store_path.with_name("none.h5"), "abc", overwrite=False) is None
+    assert already_prepared(store_path, "abc", overwrite=False) is not None
+    assert already_prepared(store_path, "abd", overwrite=True) is None
+    with pytest.raises(InputError, match="other settings"):
+        already_prepared(store_path, "abd", overwrite=False)
+    store_path.write_text("a letter")
+    with pytest.raises(InputError, match="no frame store"):
+        already_prepared(store_path, "abc", overwrite=False)
+    assert store_path.read_text() == "a letter"
+
+
+def test_what_does_not_fit_together_is_refused_before_anything_is_written(tmp_path):
+    out = tmp_path / "rain.h5"
+    with pytest.raises(InputError, match="found 3 frames"):
+        write(out, numbers=[1, 2, 3])
+    with pytest.raises(InputError, match="two sequences 'a'"):
+        write_store(
+            out,
+            [Sequence("a", "train", START + np.arange(1), {})] * 2,
+            [1, 2],
+            MadeUpFrames(),
+            frame_shape=(HEIGHT, WIDTH),
+            step_minutes=6,
+            preparation={},
+            fingerprint="",
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The one error that a wrong input raises, so that every command can say it in one line."""
+"""What every command can say in one line: a wrong input, and a stop that was asked for."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The message is one line and is shown to the user as it is, without a traceback.
     """
+
+
+class Stopped(Exception):
+    """Work was asked to stop and has saved what is done; the message says where it stands."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
-from nowcast.errors import InputError
+from nowcast.errors import InputError, Stopped
 
 
 class ConfigSection(ActionConfigFile):
@@ -94,20 +94,15 @@ def run(
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         act(parser.parse_args(None if arguments is None else list(arguments)))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from there", file=sys.stderr)
+    except (KeyboardInterrupt, Stopped) as interruption:
+        print(
+            str(interruption) or "interrupted; the same command goes on from there", file=sys.stderr
+        )
         return 130
-    except Exception as error:
-        if not is_expected(error):
-            raise
+    except (InputError, ArgumentError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0
-
-
-def is_expected(error: Exception) -> bool:
-    """Whether an error says what is wrong with the input; any other is a fault of the program."""
-    return isinstance(error, InputError)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from nowcast.errors import InputError
+from nowcast.memory import keep_freed_memory
 from nowcast.models.checkpoint import load
 from nowcast.models.method import NowcastMethod
 from nowcast.models.optical_flow import OpticalFlow
@@ -35,6 +36,7 @@ def methods_to_compare(
         InputError: for nothing to compare, a file that is no checkpoint, or one that does not fit.
     """
     methods: dict[str, NowcastMethod] = {name: BASELINES[name]() for name in baselines}
+    keep_freed_memory()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, path in checkpoints.items():

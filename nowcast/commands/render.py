@@ -1,7 +1,8 @@
 """`render`: animate observed and forecast rain side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from nowcast.commands.methods import Baseline, methods_to_compare
 from nowcast.errors import InputError
 from nowcast.progress import progress
 from nowcast.radar.store import FrameStore
+from nowcast.radar.store import Sequence as Place
 from nowcast.radar.units import rain_rate_to_pixel
 from nowcast.rendering import write_gif, write_png_strip
 from nowcast.training.data import DataSettings, SequentialClips
@@ -58,7 +60,8 @@ def render_forecasts(
     pixels = clip.frames.astype(np.float32) / 255
     # HKO-7's masks also leave out single noisy pixels; what is hatched is what no frame shows. A
     # frame that is missing altogether is hatched as a whole.
-    coverage = clip.mask.any(axis=0) & clip.mask.any(axis=(1, 2))[:, None, None]
+    missing = ~np.any(clip.mask, axis=(1, 2), keepdims=True)
+    coverage = np.any(clip.mask, axis=0) & ~missing
     past, future = slice(None, data.input_frames), slice(data.input_frames, None)
     inputs = torch.from_numpy(pixels[past])[None, :, None]
     forecasts = {
@@ -66,7 +69,7 @@ def render_forecasts(
         for name, method in methods.items()
     }
     issue_time = clip.times[data.input_frames - 1]
-    about = {
+    about: dict[str, Any] = {
         "issue_time": issue_time,
         "step_minutes": round(data.step_minutes),
         "title": f"{place.name}, forecast of {issue_time.astype('datetime64[m]')} UTC",
@@ -94,7 +97,9 @@ def render_forecasts(
     return out
 
 
-def _choose(clips: SequentialClips, sequence: str | None, start: str | None):
+def _choose(
+    clips: SequentialClips, sequence: str | None, start: str | None
+) -> tuple[Place, np.datetime64]:
     """The clip asked for, or the wettest."""
     candidates = [c for c in clips.clips if sequence is None or c[0].name == sequence]
     if start is not None:
@@ -118,7 +123,7 @@ def _choose(clips: SequentialClips, sequence: str | None, start: str | None):
     return candidates[::every][int(np.argmax(wetness))]
 
 
-def _credit(store: FrameStore, metadata) -> str:
+def _credit(store: FrameStore, metadata: Mapping[str, Any]) -> str:
     parts = [str(metadata[key]) for key in ("source", "license", "licence") if metadata.get(key)]
     return "; ".join(parts) or store.path.name
 

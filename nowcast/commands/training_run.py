@@ -1,4 +1,4 @@
-"""What pretraining and finetuning share on the command line: MEmeL's settings, what a run leaves."""
+"""What pretraining and finetuning share on the command line: MEmeL, and what a run leaves."""
 
 from typing import Any
 

@@ -1,28 +1,25 @@
-"""Which activations are inhibited, and how."""
+"""Which activations are inhibited, and how.
 
-from typing import Literal
+Both functions take activations as rows, one for each selection: (sample, activation) to select in
+every sample, (1, all activations) to select in the whole batch.
+"""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
-Per = Literal["sample", "batch"]
 
-
-def most_monosemantic(phi: Tensor, top: int, per: Per) -> Tensor:
-    """Positions of the activations with the largest monosemantic scale.
+def most_monosemantic(phi: Tensor, top: int) -> Tensor:
+    """Columns of the `top` largest monosemantic scales of each row, int64 (rows, top).
 
     Args:
-        phi: monosemantic scale, first dimension the sample.
-        top: how many are taken per selection (the paper's n_n).
-        per: "sample" takes `top` in every sample (E.3); "batch" takes `top` in all (4.1.2).
-
-    Returns:
-        int64 (rows, top): positions in `phi` flattened from its second dimension on, a row for
-        each sample; with "batch" one row, positions in the wholly flattened `phi`.
+        phi: monosemantic scale (rows, columns).
+        top: how many are taken in each row (the paper's n_n, E.3).
     """
-    rows = phi.flatten(1) if per == "sample" else phi.reshape(1, -1)
     if top == 1:
-        return rows.argmax(1, keepdim=True)
-    return rows.topk(top, dim=1, sorted=False).indices
+        return phi.argmax(1, keepdim=True)
+    return phi.topk(top, dim=1, sorted=False).indices
 
 
 def deactivate(z: Tensor, selected: Tensor, mean: Tensor, delta: float | Tensor) -> Tensor:
@@ -33,16 +30,33 @@ def deactivate(z: Tensor, selected: Tensor, mean: Tensor, delta: float | Tensor)
     value is exactly the mean: the formula taken literally would be off by rounding.
 
     Args:
-        z: activations, first dimension the sample.
-        selected: positions as `most_monosemantic` returns them.
+        z: activations (rows, columns).
+        selected: columns to replace in each row, as `most_monosemantic` gives them.
         mean: mean of each selected neuron, in the shape of `selected`.
-        delta: Δ.
+        delta: Δ, a number or a scalar tensor.
 
     Returns:
         z' in shape and dtype of `z`.
     """
-    rows = z.reshape(selected.shape[0], -1)
-    chosen = rows.gather(1, selected)
-    # chosen − chosen.detach() is 0 in value and carries the gradient.
-    replaced = mean.detach().to(z.dtype) - delta * (chosen - chosen.detach())
-    return rows.scatter(1, selected, replaced).reshape(z.shape)
+    delta = torch.as_tensor(delta, dtype=z.dtype, device=z.device)
+    return _Deactivate.apply(z, selected, mean.to(z.dtype), delta)
+
+
+class _Deactivate(torch.autograd.Function):
+    """Written out, because autograd's own way through gather and scatter reads z four times."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, selected: Tensor, mean: Tensor, delta: Tensor) -> Tensor:
+        ctx.save_for_backward(selected, delta)
+        return z.scatter(1, selected, mean)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = gradients
+        selected, delta = ctx.saved_tensors
+        return (
+            gradient.scatter(1, selected, -delta * gradient.gather(1, selected)),
+            None,
+            None,
+            None,
+        )

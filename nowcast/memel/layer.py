@@ -1,13 +1,15 @@
 """The MEmeL layer: statistics, selection and inhibition in one parameter-free module."""
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from nowcast.memel.inhibition import Per, deactivate, most_monosemantic
+from nowcast.memel.inhibition import deactivate, most_monosemantic
 from nowcast.memel.scale import monosemantic_scale, update_statistics
 
+Per = Literal["sample", "batch"]
 Neurons = Literal["element", "channel", "last"]
 
 
@@ -121,51 +123,60 @@ class MEmeL(nn.Module):
         )
 
     def _inhibit(self, z: Tensor) -> Tensor:
-        phi = self.scale(z.detach())
-        available = phi.numel() if self.per == "batch" else phi[0].numel()
-        if self.top > available:
-            raise ValueError(
-                f"MEmeL: top={self.top} of only {available} activations per {self.per}"
-            )
-        selected = most_monosemantic(phi, self.top, self.per)
-        mean = self.mean.flatten()[self._neuron_at(selected, z)]
-        # Late start without a branch on a tensor's value: −1 and z itself leave all as it is.
+        order = _memory_order(z)
+        phi = self._rows(self.scale(z.detach()), order)
+        if self.top > phi.shape[1]:
+            raise ValueError(f"MEmeL: top={self.top} of {phi.shape[1]} activations per {self.per}")
+        rows = self._rows(z, order)
+        selected = most_monosemantic(phi, self.top)
+        # Late start without a branch on a tensor's value: z itself and −1 leave all as it is.
         started = (self.calls >= self.late_start) & (self.count >= 2)
-        own = z.detach().reshape(selected.shape[0], -1).gather(1, selected)
-        delta = torch.where(started, self.delta, -1.0).to(z.dtype)
-        return deactivate(z, selected, torch.where(started, mean.to(z.dtype), own), delta)
+        mean = self._mean_at(selected, z, order).to(z.dtype)
+        mean = torch.where(started, mean, rows.detach().gather(1, selected))
+        inhibited = deactivate(rows, selected, mean, torch.where(started, self.delta, -1.0))
+        in_order = inhibited.reshape(z.shape[0], *(z.shape[d] for d in order))
+        return in_order.permute(0, *(order.index(d) + 1 for d in range(1, z.ndim)))
 
     @torch.no_grad()
     def _collect(self, z: Tensor) -> None:
-        samples = self._sample_dimensions(z)
         batch = z.numel() // self.mean.numel()
-        variance, mean = torch.var_mean(z.to(self.mean.dtype), samples, correction=0)
         # From forget_step on, the past weighs as much as batch · forget_step samples (D.1).
         known = torch.where(self.calls < self.forget_step, self.count, batch * self.forget_step)
-        update_statistics(self.mean, self.variance, known, mean, variance, batch)
+        z = z.to(self.mean.dtype)
+        mean, variance = self.mean, self.variance
+        if self.neurons == "element":
+            # As flat as they lie in memory: several times faster than over strided dimensions.
+            order = _memory_order(z)
+            z = z.permute(0, *order).reshape(z.shape[0], -1)
+            mean, variance = (s.permute([d - 1 for d in order]).view(-1) for s in (mean, variance))
+        samples = self._sample_dimensions(z)
+        batch_mean = z.mean(samples, keepdim=True)
+        batch_variance = (z - batch_mean).square_().mean(samples)
+        batch_mean = batch_mean.view_as(batch_variance)
+        update_statistics(mean, variance, known, batch_mean, batch_variance, batch)
         self.count.copy_(known + batch)
         self.calls.add_(1)
 
     def _fit_statistics(self, z: Tensor) -> None:
-        shape = self._neuron_shape(z)
+        neurons = z.detach()[0] if self.neurons == "element" else z.new_empty(self._neuron_shape(z))
         if not self.mean.numel():
             dtype = torch.promote_types(z.dtype, torch.float32)
-            self.mean = z.new_zeros(shape, dtype=dtype)
-            self.variance = z.new_zeros(shape, dtype=dtype)
-        elif self.mean.shape != shape:
+            self.mean = torch.zeros_like(neurons, dtype=dtype)
+            self.variance = torch.zeros_like(neurons, dtype=dtype)
+        elif self.mean.shape != neurons.shape:
             raise ValueError(
                 f"MEmeL: statistics are of neurons {tuple(self.mean.shape)}, activations have "
-                f"{tuple(shape)}; call reset() to start them anew"
+                f"{tuple(neurons.shape)}; call reset() to start them anew"
             )
+        elif self.neurons == "element" and _memory_order(neurons, 0) != _memory_order(self.mean, 0):
+            for name in ("mean", "variance"):
+                statistic = getattr(self, name)
+                setattr(
+                    self, name, torch.empty_like(neurons, dtype=statistic.dtype).copy_(statistic)
+                )
 
     def _neuron_shape(self, z: Tensor) -> torch.Size:
-        match self.neurons:
-            case "element":
-                return z.shape[1:]
-            case "channel":
-                return z.shape[1:2]
-            case "last":
-                return z.shape[-1:]
+        return z.shape[1:2] if self.neurons == "channel" else z.shape[-1:]
 
     def _sample_dimensions(self, z: Tensor) -> list[int]:
         match self.neurons:
@@ -182,11 +193,19 @@ class MEmeL(nn.Module):
             return statistic.view(-1, *[1] * (z.ndim - 2))
         return statistic
 
-    def _neuron_at(self, positions: Tensor, z: Tensor) -> Tensor:
-        """Index into the flattened statistics of the neurons at flattened positions of `z`."""
-        if self.neurons == "channel":
-            return positions // z[0, 0].numel() % z.shape[1]
-        return positions % self.mean.numel()
+    def _rows(self, z: Tensor, order: list[int]) -> Tensor:
+        """A row for each selection, in the order in which `z` lies in memory."""
+        rows = z.shape[0] if self.per == "sample" else 1
+        return z.permute(0, *order).reshape(rows, -1)
+
+    def _mean_at(self, selected: Tensor, z: Tensor, order: list[int]) -> Tensor:
+        """Means of the neurons at columns of the rows."""
+        if self.neurons == "element":
+            flat = self.mean.permute([d - 1 for d in order]).reshape(-1)
+            return flat[selected % flat.numel()]
+        dimension = 1 if self.neurons == "channel" else z.ndim - 1
+        inner = math.prod(z.shape[d] for d in order[order.index(dimension) + 1 :])
+        return self.mean[selected // inner % self.mean.numel()]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # A fresh layer takes the shape of the saved statistics; one in use keeps its own, and
@@ -205,3 +224,8 @@ class MEmeL(nn.Module):
         if torch.finfo(self.mean.dtype).bits < torch.finfo(torch.float32).bits:
             self.mean, self.variance = mean.to(self.mean.device), variance.to(self.mean.device)
         return self
+
+
+def _memory_order(z: Tensor, first: int = 1) -> list[int]:
+    """Dimensions from `first` on, those that lie furthest apart in memory first."""
+    return sorted(range(first, z.ndim), key=lambda d: -z.stride()[d])

@@ -90,6 +90,8 @@ class EncoderForecaster(nn.Module):
         self.forecaster = Forecaster(settings)
         if settings.initial_weights == "authors":
             self.apply(_draw_authors_weights)
+        # Faster convolutions on CPU and GPU; torch's stubs do not know this form of `to`.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, frames: Tensor, lead_times: int) -> Tensor:
         """Forecast, without clipping, differentiable.

@@ -1,1 +1,1 @@
-"""Radar frames: what a pixel means, where frames come from, how they are stored and cut into clips."""
+"""Radar frames: what a pixel means, where frames come from, how they are stored and cut."""

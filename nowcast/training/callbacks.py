@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from nowcast.errors import Stopped
 from nowcast.files import replacing
 
 log = logging.getLogger("nowcast")
@@ -133,10 +134,6 @@ class LogLines(pl.Callback):
                 f"{name.removeprefix('valid_')} {value:.4g}" for name, value in scores.items()
             ),
         )
-
-
-class Stopped(Exception):
-    """Training was asked to stop, and its checkpoint is saved."""
 
 
 class KeepCheckpoint(pl.Callback):

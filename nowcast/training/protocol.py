@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
 from nowcast import memel
 from nowcast.errors import InputError
+from nowcast.memory import keep_freed_memory
 from nowcast.models.checkpoint import Description, load_weights, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
 from nowcast.radar.store import FrameStore
@@ -209,6 +210,7 @@ def _train(
     clips = ClipData(data, run.seed, optimization.steps, run.valid_clips)
     _check_frame_shape(model, store)
     run.out.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = _trainer(optimization, run)
     module = NowcastModule(model, optimization, description)

@@ -224,7 +224,7 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_more_activations_than_there_are_cannot_be_selected():
     layer = MEmeL(top=7, late_start=0)
-    with pytest.raises(ValueError, match="top=7 of only 6"):
+    with pytest.raises(ValueError, match="top=7 of 6"):
         layer(torch.randn(2, 6))
 
 

@@ -10,10 +10,10 @@ import torch
 from moving_square import write_moving_square
 
 from nowcast import memel
-from nowcast.errors import InputError
+from nowcast.errors import InputError, Stopped
 from nowcast.models.checkpoint import load, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
-from nowcast.training.callbacks import KeepCheckpoint, Stopped, read_learning_curve
+from nowcast.training.callbacks import KeepCheckpoint, read_learning_curve
 from nowcast.training.data import DataSettings
 from nowcast.training.module import OptimizationSettings
 from nowcast.training.protocol import HIDDEN_STATES, RunSettings, finetune, pretrain

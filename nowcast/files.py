@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from nowcast.errors import InputError
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -26,3 +28,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Refuse a place where nothing can be written, before any work is done for it.
+
+    Args:
+        path: a file to write or replace, or a folder to write into; parents need not exist yet.
+        folder: whether it is a folder.
+
+    Raises:
+        InputError: a folder stands where the file is to be, a file where a folder is to be, or the
+            folder that would receive it is not writable.
+    """
+    target = Path(path)
+    if not folder and target.is_dir():
+        raise InputError(f"{target}: found a folder, expected the name of a file to write")
+    place = target if folder else target.parent
+    nearest = next(there for there in (place, *place.absolute().parents) if there.exists())
+    if not nearest.is_dir():
+        where = "" if nearest == target else f" at {nearest}"
+        raise InputError(f"{target}: found a file{where}, expected a folder to write into")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{target}: found {nearest} read-only, expected a writable folder")

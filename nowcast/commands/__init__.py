@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted_help = given[:1] in (["-h"], ["--help"])
     stream = sys.stdout if wanted_help else sys.stderr
     if given and not wanted_help:
-        print(f"error: found no command {given[0]!r}, expected one of these", file=stream)
+        print(f"error: found no command {given[0]!r}, expected {', '.join(COMMANDS)}", file=stream)
+        return 2
     print("usage: nowcast COMMAND [--help] …\n", file=stream)
     for name, purpose in COMMANDS.items():
         print(f"  {name:<14}{purpose}", file=stream)

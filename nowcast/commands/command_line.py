@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +30,11 @@ class ConfigSection(ActionConfigFile):
                 where = ".".join(parser.section)
                 raise InputError(f"{value}: found no section {where!r}")
             section = section[name]
+        if not isinstance(section, dict):
+            where = ".".join(parser.section)
+            raise InputError(
+                f"{value}: found {_named(section)} in section {where!r}, expected settings"
+            )
         try:
             text = yaml.safe_dump(section)
             unchecked = {"env": False, "defaults": False, "_skip_validation": True}
@@ -53,7 +59,9 @@ def read_experiment(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: found no readable YAML ({_one_line(error)})") from error
     if not isinstance(experiment, dict):
-        raise InputError(f"{path}: found {type(experiment).__name__}, expected sections")
+        raise InputError(
+            f"{path}: found {_named(experiment)}, expected sections: {', '.join(COMMANDS)}"
+        )
     for name in experiment:
         if name not in COMMANDS:
             raise InputError(
@@ -75,6 +83,13 @@ class CommandParser(ArgumentParser):
         self.section = name.split(".")
         self.add_argument("--config", action=ConfigSection, help="YAML file of an experiment")
 
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """Settings as `--config` takes them: in the command's section of an experiment."""
+        text = super().dump(*args, **kwargs)
+        for name in reversed(self.section):
+            text = f"{name}:\n{textwrap.indent(text, '  ')}"
+        return text.rstrip("\n") + "\n"
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise it as an `InputError`; `run` shows it."""
         raise InputError(message) from ex
@@ -86,12 +101,12 @@ def run(
     """Parse the arguments, act on them, and turn what can go wrong into one line.
 
     Returns:
-        Exit status: 0 when done, 2 for a wrong input, 130 when interrupted.
+        Exit status: 0 when done, 1 when the system refuses (a full disk), 2 for a wrong input, 130
+        when interrupted.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("nowcast").setLevel(logging.INFO)
-    if hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         act(parser.parse_args(None if arguments is None else list(arguments)))
     except (KeyboardInterrupt, Stopped) as interruption:
@@ -102,6 +117,12 @@ def run(
     except (InputError, ArgumentError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {where}{error.strerror or _one_line(error)}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -109,5 +130,11 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _named(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    # What a data loader's worker process raises comes with its traceback; the message ends it.
+    own = str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2]
+    return " ".join(own.split())

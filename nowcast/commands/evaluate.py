@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 
 from nowcast.commands.command_line import CommandParser, run
 from nowcast.commands.methods import Baseline, methods_to_compare
+from nowcast.files import check_place
 from nowcast.rendering import write_score_curves
 from nowcast.training.data import BatchesToScore, DataSettings, SequentialClips
 from nowcast.verification import (
@@ -24,7 +25,7 @@ def evaluate_offline(
     data: DataSettings,
     out: Path,
     checkpoints: dict[str, Path] | None = None,
-    baselines: list[Baseline] | None = None,
+    baselines: tuple[Baseline, ...] = ("persistence", "optical flow"),
     split: str = "test",
     stride: int = 5,
     at_most: int | None = None,
@@ -38,14 +39,17 @@ def evaluate_offline(
         out: folder for what is written.
         checkpoints: trained networks by the names to show them under, as in
             --checkpoints.ConvGRU FILE.
-        baselines: methods without training; persistence and optical flow where not given.
+        baselines: methods without training.
         split: split of the store.
         stride: frames between the starts of clips; 5 is the benchmark's.
         at_most: score only so many clips, spread evenly.
         thresholds_mm_h: rain rates that make an event, in mm/h.
         device: where networks run: "auto", "cpu", "cuda".
+
+    Raises:
+        InputError: if a checkpoint or the store does not fit, or `out` cannot be written.
     """
-    baselines = ["persistence", "optical flow"] if baselines is None else baselines
+    check_place(out, folder=True)
     checkpoints = checkpoints or {}
     methods = methods_to_compare(baselines, checkpoints, data, device)
     clips = SequentialClips(data.open(), split, data.length, stride, at_most)

@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from nowcast.commands.command_line import CommandParser, run
-from nowcast.commands.training_run import add_memel, inhibition_of, leave_record
+from nowcast.commands.training_run import add_memel, inhibition_of, recorded
 from nowcast.training.protocol import finetune
 
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def act(given: Namespace) -> None:
         settings = parser.instantiate(given)
-        try:
+        with recorded(parser, given, settings.run):
             checkpoint = finetune(
                 settings["from"],
                 settings.data,
@@ -30,8 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 inhibition_of(given),
                 settings.fresh_statistics,
             )
-        finally:
-            leave_record(parser, given, settings.run)
         print(f"checkpoint: {checkpoint}\nlearning curve: {settings.run.learning_curve}")
 
     return run(parser, act, arguments)

@@ -1,6 +1,6 @@
 """The nowcast methods that evaluation and rendering compare, by the names that people read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ BASELINES: dict[str, type[NowcastMethod]] = {
 
 
 def methods_to_compare(
-    baselines: list[Baseline], checkpoints: Mapping[str, Path], data: DataSettings, device: str
+    baselines: Sequence[Baseline], checkpoints: Mapping[str, Path], data: DataSettings, device: str
 ) -> dict[str, NowcastMethod]:
     """Baselines and trained networks, ready to forecast clips of `data`.
 
@@ -36,18 +36,37 @@ def methods_to_compare(
         InputError: for nothing to compare, a file that is no checkpoint, or one that does not fit.
     """
     methods: dict[str, NowcastMethod] = {name: BASELINES[name]() for name in baselines}
-    keep_freed_memory()
+    if device not in ("auto", "cpu") and not _is_there(device):
+        raise InputError(f"device: found no {device!r} here, expected auto, cpu or one that is")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    height, width = data.open().shape
+    keep_freed_memory()
     for name, path in checkpoints.items():
+        if name in methods:
+            raise InputError(f"{path}: found the name {name!r} twice, expected one per method")
         trained = load(path)
         if trained.description.step_minutes != data.step_minutes:
             raise InputError(
                 f"{path}: trained on steps of {trained.description.step_minutes:g} minutes, "
                 f"the data is asked for at {data.step_minutes:g}"
             )
+        stride = trained.description.network.stride
+        if height % stride or width % stride:
+            raise InputError(
+                f"{data.store}: frames are {height} × {width}, {path} needs sides that are "
+                f"multiples of {stride}"
+            )
         trained.network.to(device)
         methods[name] = trained
     if not methods:
         raise InputError("methods: found no baseline and no checkpoint, expected at least one")
     return methods
+
+
+def _is_there(device: str) -> bool:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # An AssertionError where torch is built without it.
+        return False
+    return True

@@ -7,11 +7,12 @@ from dataclasses import fields
 from jsonargparse import Namespace
 
 from nowcast.commands.command_line import CommandParser, run
+from nowcast.files import check_place
 from nowcast.radar.preparation import prepare_hko7, prepare_netcdf
 from nowcast.radar.synthetic import SyntheticRain
 from nowcast.radar.synthetic_archive import write_archive
 
-USAGE = """usage: prepare_data.py SOURCE [--help] …
+USAGE = """usage: prepare_data SOURCE [--help] …
 
   hko7       an archive in the layout of HKO-7 → frame store
   netcdf     events in CF NetCDF files → frame store
@@ -22,13 +23,15 @@ USAGE = """usage: prepare_data.py SOURCE [--help] …
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] not in SOURCES:
-        wanted_help = given[:1] in (["-h"], ["--help"])
-        if given and not wanted_help:
-            print(f"error: found source {given[0]!r}, expected one of these", file=sys.stderr)
-        print(USAGE, end="", file=sys.stdout if wanted_help else sys.stderr)
-        return 0 if wanted_help else 2
-    return SOURCES[given[0]](given[1:])
+    if given and given[0] in SOURCES:
+        return SOURCES[given[0]](given[1:])
+    wanted_help = given[:1] in (["-h"], ["--help"])
+    if given and not wanted_help:
+        sources = ", ".join(SOURCES)
+        print(f"error: found no source {given[0]!r}, expected {sources}", file=sys.stderr)
+        return 2
+    print(USAGE, end="", file=sys.stdout if wanted_help else sys.stderr)
+    return 0 if wanted_help else 2
 
 
 def _prepare(name: str, purpose: str, function: Callable[..., object]) -> Callable[..., int]:
@@ -39,6 +42,7 @@ def _prepare(name: str, purpose: str, function: Callable[..., object]) -> Callab
         def act(given: Namespace) -> None:
             settings = parser.instantiate(given).as_dict()
             del settings["config"]
+            check_place(settings["out"])
             print(function(**settings))
 
         return run(parser, act, arguments)
@@ -56,6 +60,7 @@ def _write_synthetic_rain(arguments: Sequence[str]) -> int:
     def act(given: Namespace) -> None:
         settings = parser.instantiate(given).as_dict()
         del settings["config"]
+        check_place(settings["root"], folder=True)
         rain = SyntheticRain(**{f.name: settings.pop(f.name) for f in fields(SyntheticRain)})
         write_archive(rain=rain, **settings)
         print(f"{settings['root']}: synthetic rain in the layout of HKO-7")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jsonargparse import Namespace
 
 from nowcast.commands.command_line import CommandParser, run
-from nowcast.commands.training_run import add_memel, inhibition_of, leave_record
+from nowcast.commands.training_run import add_memel, inhibition_of, recorded
 from nowcast.training.protocol import pretrain
 
 
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def act(given: Namespace) -> None:
         settings = parser.instantiate(given)
-        try:
+        with recorded(parser, given, settings.run):
             checkpoint = pretrain(
                 settings.network,
                 settings.data,
@@ -25,8 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 settings.run,
                 inhibition_of(given),
             )
-        finally:
-            leave_record(parser, given, settings.run)
         print(f"checkpoint: {checkpoint}\nlearning curve: {settings.run.learning_curve}")
 
     return run(parser, act, arguments)

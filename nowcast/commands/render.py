@@ -1,6 +1,7 @@
 """`render`: animate observed and forecast rain side by side."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jsonargparse import Namespace
 from nowcast.commands.command_line import CommandParser, run
 from nowcast.commands.methods import Baseline, methods_to_compare
 from nowcast.errors import InputError
+from nowcast.files import check_place
 from nowcast.progress import progress
 from nowcast.radar.store import FrameStore
 from nowcast.radar.store import Sequence as Place
@@ -26,7 +28,7 @@ def render_forecasts(
     data: DataSettings,
     out: Path,
     checkpoints: dict[str, Path] | None = None,
-    baselines: list[Baseline] | None = None,
+    baselines: tuple[Baseline, ...] = ("persistence", "optical flow"),
     split: str = "test",
     sequence: str | None = None,
     start: str | None = None,
@@ -40,22 +42,27 @@ def render_forecasts(
         out: the GIF to write.
         checkpoints: trained networks by the names to show them under, as in
             --checkpoints.ConvGRU FILE.
-        baselines: methods without training; persistence and optical flow where not given.
+        baselines: methods without training.
         split: split of the store.
         sequence: name of the clip's sequence; any where not given.
-        start: time of the clip's first frame, as 2017-05-09T10:45; where not given, the clip with
-            the largest area of at least 2 mm/h is shown.
+        start: time of the clip's first frame in UTC, as 2017-05-09T10:45; where not given, the clip
+            with the largest area of at least 2 mm/h is shown.
         frames_per_second: speed of the animation.
         device: where networks run: "auto", "cpu", "cuda".
 
     Raises:
-        InputError: if there is no such clip, or a checkpoint does not fit.
+        InputError: if there is no such clip, a checkpoint does not fit, or `out` is no place for a
+            GIF.
     """
-    baselines = ["persistence", "optical flow"] if baselines is None else baselines
+    if out.suffix.lower() != ".gif":
+        raise InputError(f"{out}: found no .gif at its end, expected the name of a GIF to write")
+    check_place(out)
+    check_place(out.with_suffix(".png"))
+    wanted = None if start is None else _time(start)
     methods = methods_to_compare(baselines, checkpoints or {}, data, device)
     store = data.open()
     clips = SequentialClips(store, split, data.length, stride=1)
-    place, first = _choose(clips, sequence, start)
+    place, first = _choose(clips, sequence, wanted)
     clip = store.read(place, first, data.length)
     pixels = clip.frames.astype(np.float32) / 255
     # HKO-7's masks also leave out single noisy pixels; what is hatched is what no frame shows. A
@@ -97,17 +104,21 @@ def render_forecasts(
     return out
 
 
+def _time(start: str) -> np.datetime64:
+    try:
+        time = datetime.fromisoformat(start)
+    except ValueError:
+        raise InputError(f"start: found {start!r}, expected a time like 2017-05-09T10:45") from None
+    return np.datetime64(time.replace(tzinfo=None) - (time.utcoffset() or timedelta()), "s")
+
+
 def _choose(
-    clips: SequentialClips, sequence: str | None, start: str | None
+    clips: SequentialClips, sequence: str | None, start: np.datetime64 | None
 ) -> tuple[Place, np.datetime64]:
     """The clip asked for, or the wettest."""
     candidates = [c for c in clips.clips if sequence is None or c[0].name == sequence]
     if start is not None:
-        try:
-            wanted = np.datetime64(start, "s")
-        except ValueError:
-            raise InputError(f"start: found {start!r}, expected like 2017-05-09T10:45") from None
-        candidates = [c for c in candidates if c[1] == wanted]
+        candidates = [c for c in candidates if c[1] == start]
     if not candidates:
         there = sorted({c[0].name for c in clips.clips})
         raise InputError(

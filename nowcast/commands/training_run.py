@@ -1,11 +1,14 @@
 """What pretraining and finetuning share on the command line: MEmeL, and what a run leaves."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 from jsonargparse import ActionYesNo, Namespace
 
 from nowcast.commands.command_line import CommandParser
-from nowcast.files import replacing
+from nowcast.errors import InputError
+from nowcast.files import check_place, replacing
 from nowcast.memel import MEmeL
 from nowcast.rendering import write_learning_curves
 from nowcast.training.callbacks import read_learning_curve
@@ -30,11 +33,39 @@ def add_memel(parser: CommandParser) -> None:
 
 
 def inhibition_of(arguments: Namespace) -> dict[str, Any] | None:
-    """Settings of the MEmeL layers, or None without `--memel`."""
-    return arguments.inhibition.as_dict() if arguments.memel else None
+    """Settings of the MEmeL layers, or None without `--memel`.
+
+    Raises:
+        InputError: layers are wanted, but after no module.
+    """
+    if not arguments.memel:
+        return None
+    if not arguments.inhibition.at:
+        raise InputError("inhibition.at: found no module, expected at least one with --memel")
+    return cast(dict[str, Any], arguments.inhibition.as_dict())
 
 
-def leave_record(parser: CommandParser, arguments: Namespace, run: RunSettings) -> None:
+@contextmanager
+def recorded(parser: CommandParser, arguments: Namespace, run: RunSettings) -> Iterator[None]:
+    """Leave a record of the training within the block, be it finished or interrupted.
+
+    A training that is refused leaves none: the folder may hold that of another run.
+
+    Raises:
+        InputError: the run's folder cannot be written.
+    """
+    check_place(run.out, folder=True)
+    try:
+        yield
+    except InputError:
+        raise
+    except BaseException:
+        _leave_record(parser, arguments, run)
+        raise
+    _leave_record(parser, arguments, run)
+
+
+def _leave_record(parser: CommandParser, arguments: Namespace, run: RunSettings) -> None:
     """Write all settings and a picture of the learning curve into the run's folder."""
     if not run.learning_curve.exists():
         return

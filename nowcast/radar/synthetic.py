@@ -47,6 +47,8 @@ class SyntheticRain:
     """Side of the area that a frame shows."""
     speed_km_h: tuple[float, float] = (30.0, 70.0)
     """Speed of the rain."""
+    from_degrees: tuple[float, float] = (0.0, 360.0)
+    """Where the rain comes from at the start of an event, clockwise from north: 270 is west."""
     turning_degrees_h: float = 8.0
     """How fast the direction of motion turns at most."""
     shear: float = 0.15
@@ -72,7 +74,7 @@ class SyntheticRain:
 
     def __post_init__(self) -> None:
         for name in (
-            "speed_km_h", "wet_fraction", "spread_db", "cells_per_10000_km2",
+            "speed_km_h", "from_degrees", "wet_fraction", "spread_db", "cells_per_10000_km2",
             "cell_lifetime_minutes",
         ):  # fmt: skip
             low, high = getattr(self, name)
@@ -178,7 +180,7 @@ class _Event:
             rain.size,
             pixel_km,
             speed_km_h=random.uniform(*rain.speed_km_h),
-            direction=random.uniform(0, 2 * math.pi),
+            direction=math.radians(random.uniform(*rain.from_degrees) - 270),
             turning=math.radians(rain.turning_degrees_h) * random.uniform(-1, 1),
             shear=rain.shear,
             random=random,

@@ -5,8 +5,8 @@ unbroken run would have seen, whatever the number of worker processes, and R pro
 what one process with an R-fold batch sees.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class DataSettings:
 
     Args:
         store: frame store that `prepare_data.py` made.
+        train_also: further stores; training clips are drawn from their train splits too.
         step_minutes: minutes between frames; refused if the store's are others.
         subsample: allow a store with shorter steps, of which `step_minutes` is a multiple.
         input_frames: frames that the network sees.
@@ -39,6 +40,7 @@ class DataSettings:
     """
 
     store: Path
+    train_also: tuple[Path, ...] = ()
     step_minutes: float = 6
     subsample: bool = False
     input_frames: int = 5
@@ -49,6 +51,10 @@ class DataSettings:
     def open(self) -> FrameStore:
         """The frame store, checked."""
         return FrameStore(self.store, step_minutes=self.step_minutes, subsample=self.subsample)
+
+    def open_to_train(self) -> list[FrameStore]:
+        """All stores to draw training clips from, checked to have frames of one shape."""
+        return [self.open(), *(replace(self, store=path).open() for path in self.train_also)]
 
     @property
     def length(self) -> int:
@@ -63,36 +69,44 @@ class RandomClips(Dataset[Clip]):
     draw over all frames, repeated until the clip is valid.
 
     Args:
-        store: frame store.
+        stores: frame stores, all with frames of one shape.
         split: split to draw from.
         length: frames per clip.
         seed: seed of the draws.
 
     Raises:
-        InputError: if the split has no valid clip.
+        InputError: if the split has no valid clip, or the stores' frames differ in shape.
     """
 
-    def __init__(self, store: FrameStore, split: str, length: int, seed: int) -> None:
-        self.store, self.length, self.seed = store, length, seed
-        self.sequences = store.split(split)
+    def __init__(self, stores: Iterable[FrameStore], split: str, length: int, seed: int) -> None:
+        self.length, self.seed = length, seed
+        self.places = [(store, sequence) for store in stores for sequence in store.split(split)]
+        first, *others = (store for store, _ in self.places)
+        for other in others:
+            if other.shape != first.shape:
+                raise InputError(
+                    f"{other.path}: found frames of {other.shape}, expected {first.shape} as in "
+                    f"{first.path}"
+                )
         self.starts = [
-            valid_starts(s.times, length, step_minutes=store.step_minutes) for s in self.sequences
+            valid_starts(sequence.times, length, step_minutes=store.step_minutes)
+            for store, sequence in self.places
         ]
         self.ends = np.cumsum([len(starts) for starts in self.starts])
         if not self.ends[-1]:
             raise InputError(
-                f"{store.path}: found no clip of {length} frames in split {split!r}, "
+                f"{first.path}: found no clip of {length} frames in split {split!r}, "
                 "expected at least one"
             )
 
-    def draw(self, index: int) -> tuple[Sequence, np.datetime64]:
-        """Sequence and start of clip number `index`."""
+    def draw(self, index: int) -> tuple[FrameStore, Sequence, np.datetime64]:
+        """Store, sequence and start of clip number `index`."""
         draw = np.random.default_rng([self.seed, index]).integers(self.ends[-1])
         place = int(np.searchsorted(self.ends, draw, side="right"))
-        return self.sequences[place], self.starts[place][draw - self.ends[place]]
+        return *self.places[place], self.starts[place][draw - self.ends[place]]
 
     def __getitem__(self, index: int) -> Clip:
-        return _as_tensors(self.store, *self.draw(index), self.length)
+        return _as_tensors(*self.draw(index), self.length)
 
 
 class SequentialClips(Dataset[Clip]):
@@ -167,11 +181,10 @@ class ClipData(pl.LightningDataModule):
 
     def __init__(self, settings: DataSettings, seed: int, steps: int, valid_clips: int) -> None:
         super().__init__()
-        store = settings.open()
         self.settings, self.steps = settings, steps
-        self.training = RandomClips(store, "train", settings.length, seed)
+        self.training = RandomClips(settings.open_to_train(), "train", settings.length, seed)
         self.validation = (
-            SequentialClips(store, "valid", settings.length, at_most=valid_clips)
+            SequentialClips(settings.open(), "valid", settings.length, at_most=valid_clips)
             if valid_clips
             else None
         )

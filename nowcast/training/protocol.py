@@ -195,7 +195,11 @@ def _train(
         run=_plain(
             {
                 # The store's content, not its place, decides; so do not workers or validation.
-                "data": asdict(replace(data, workers=0)) | {"store": store.fingerprint},
+                "data": asdict(replace(data, workers=0))
+                | {
+                    "store": store.fingerprint,
+                    "train_also": [also.fingerprint for also in data.open_to_train()[1:]],
+                },
                 "optimization": asdict(optimization),
                 "seed": run.seed,
                 "precision": run.precision,

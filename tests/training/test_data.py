@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from moving_square import moving_square
+from moving_square import moving_square, write_moving_square
 
 from nowcast.errors import InputError
 from nowcast.training.data import (
@@ -37,7 +37,7 @@ def train_batches(store, first_step, steps=6, rank=0, processes=1, **changes):
 
 
 def test_a_clip_is_what_was_stored_with_missing_frames_empty(store):
-    clips = RandomClips(store, "train", length=25, seed=0)
+    clips = RandomClips([store], "train", length=25, seed=0)
     seen_missing = 0
     for index in range(40):
         frames, mask = clips[index]
@@ -54,15 +54,26 @@ def test_a_clip_is_what_was_stored_with_missing_frames_empty(store):
 
 
 def test_draws_depend_on_seed_and_index_alone_and_are_uniform_over_valid_starts(store):
-    clips = RandomClips(store, "train", length=25, seed=1)
-    again = RandomClips(store, "train", length=25, seed=1)
-    other = RandomClips(store, "train", length=25, seed=2)
+    clips = RandomClips([store], "train", length=25, seed=1)
+    again = RandomClips([store], "train", length=25, seed=1)
+    other = RandomClips([store], "train", length=25, seed=2)
     assert torch.equal(clips[5][0], again[5][0])
     assert any(not torch.equal(clips[i][0], other[i][0]) for i in range(5))
     # Starts 0..17 are valid in both sequences: a clip may lack two frames at its end.
-    drawn = Counter((clip.name, start) for clip, start in map(clips.draw, range(3600)))
+    drawn = Counter((place.name, start) for _, place, start in map(clips.draw, range(3600)))
     assert len(drawn) == 36
     assert all(abs(count - 100) < 45 for count in drawn.values())
+
+
+def test_clips_are_drawn_from_all_stores_uniformly_and_their_shapes_must_agree(store, tmp_path):
+    other = write_moving_square(tmp_path / "other.h5")
+    clips = RandomClips([store, other], "train", length=25, seed=1)
+    drawn = Counter(clips.draw(index)[0].path.name for index in range(2000))
+    assert set(drawn) == {"square.h5", "other.h5"}
+    assert abs(drawn["other.h5"] - 1000) < 120
+    small = write_moving_square(tmp_path / "small.h5", side=24)
+    with pytest.raises(InputError, match=r"small\.h5: found frames of \(24, 24\), expected \(30,"):
+        RandomClips([store, small], "train", length=25, seed=1)
 
 
 def test_a_resumed_run_sees_what_the_unbroken_run_would_have_seen(store):

@@ -1,0 +1,42 @@
+# Each target sets itself up: `make demo` runs the main job on synthetic rain, `make test` the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+
+.PHONY: demo test check tests clean
+
+# The environment is made anew when what it is made from changes.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'error: found Python older than 3.11; set PYTHON to a newer one' >&2; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+demo: $(VENV)/.ready
+	$(RUN) scripts/prepare_data.py synthetic --config configs/demo.yaml
+	$(RUN) scripts/prepare_data.py hko7 --config configs/demo.yaml
+	$(RUN) scripts/pretrain.py --config configs/demo.yaml --memel
+	$(RUN) scripts/finetune.py --config configs/demo.yaml
+	$(RUN) scripts/evaluate.py --config configs/demo.yaml
+	$(RUN) scripts/render.py --config configs/demo.yaml
+	@echo
+	@echo 'The forecast beside what was observed:  runs/demo/forecast.gif (and .png)'
+	@echo 'Scores by lead time:                    runs/demo/evaluation/scores.png (and .csv, .json)'
+	@echo 'Learning curves and checkpoints:        runs/demo/pretrain, runs/demo/finetune'
+	@echo 'The rain that it learned from:          data/demo/rain.h5 (made from data/demo/archive)'
+
+test: check tests
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+tests: $(VENV)/.ready
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) data/demo runs/demo

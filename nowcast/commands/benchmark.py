@@ -1,0 +1,74 @@
+"""`benchmark`: measure how fast it is, beside the plain way of doing the same."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
+
+from nowcast.benchmarks.data import measure_data
+from nowcast.benchmarks.machine import choose_device, describe_machine
+from nowcast.benchmarks.memel import measure_memel
+from nowcast.benchmarks.report import Report, format_table, write_json
+from nowcast.benchmarks.train import measure_training
+from nowcast.commands.command_line import CommandParser, run
+from nowcast.files import check_place
+
+USAGE = """usage: benchmark PART [--help] …
+
+  train  a training step: plain float32, ours in float32, ours in bfloat16
+  memel  a training step with MEmeL layers over one without
+  data   clips from the frame store beside decoding PNG and mask files
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in PARTS:
+        return PARTS[given[0]](given[1:])
+    wanted_help = given[:1] in (["-h"], ["--help"])
+    if given and not wanted_help:
+        print(f"error: found no part {given[0]!r}, expected {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    print(USAGE, end="", file=sys.stdout if wanted_help else sys.stderr)
+    return 0 if wanted_help else 2
+
+
+def _part(name: str, purpose: str, measure: Callable[..., Report]) -> Callable[..., int]:
+    def measure_part(arguments: Sequence[str]) -> int:
+        parser = CommandParser(f"benchmark.{name}", purpose)
+        parser.add_function_arguments(measure)
+        parser.add_argument("--out", type=Path | None, help="JSON file to write")
+        parser.add_argument(
+            "--matrix_side",
+            type=PositiveInt,
+            default=2048,
+            help="rows and columns of the matrices whose product is the ceiling",
+        )
+
+        def act(given: Namespace) -> None:
+            settings = parser.instantiate(given).as_dict()
+            del settings["config"]
+            out, matrix_side = settings.pop("out"), settings.pop("matrix_side")
+            if out is not None:
+                check_place(out)
+            device = choose_device(settings.get("device", "cpu"))
+            report = measure(**settings)
+            machine = describe_machine(device, matrix_side)
+            print(format_table(report, machine))
+            if out is not None:
+                write_json(out, report, machine)
+                print(out)
+
+        return run(parser, act, arguments)
+
+    return measure_part
+
+
+PARTS = {
+    "train": _part("train", "Time a training step beside the plain one.", measure_training),
+    "memel": _part("memel", "Time a training step with MEmeL over one without.", measure_memel),
+    "data": _part("data", "Time reading clips beside decoding an archive.", measure_data),
+}

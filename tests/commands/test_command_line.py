@@ -1,0 +1,117 @@
+"""What commands share: exit statuses, help, and that scripts and console command are the same."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from as_user import ROOT, nowcast
+
+from nowcast.commands import COMMANDS
+from nowcast.commands.command_line import CommandParser, run
+from nowcast.errors import InputError, Stopped
+
+
+def run_with(action, capsys):
+    """Exit status, and what stands on standard error."""
+    status = run(CommandParser("render", "A command."), action, [])
+    return status, capsys.readouterr().err
+
+
+def raising(error):
+    def act(given):
+        raise error
+
+    return act
+
+
+def from_worker_process(given):
+    raise InputError(
+        "Caught InputError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
+        'last):\n  File "store.py", line 1\nnowcast.errors.InputError: rain.h5: damaged\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "line"),
+    [
+        (lambda given: None, 0, ""),
+        (raising(InputError("rain.h5: found\n  nothing")), 2, "error: rain.h5: found nothing\n"),
+        (from_worker_process, 2, "error: rain.h5: damaged\n"),
+        (raising(OSError(28, "No space left on device", "x.h5")), 1,
+         "error: x.h5: No space left on device\n"),
+        (raising(OSError("unable to write")), 1, "error: unable to write\n"),
+        (raising(KeyboardInterrupt()), 130, "interrupted; the same command goes on from there\n"),
+        (raising(Stopped("stopped after step 3")), 130, "stopped after step 3\n"),
+        (lambda given: signal.raise_signal(signal.SIGTERM), 130,
+         "interrupted; the same command goes on from there\n"),
+    ],
+)  # fmt: skip
+def test_every_end_has_its_status_and_one_line(action, status, line, capsys):
+    assert run_with(action, capsys) == (status, line)
+
+
+def test_a_mistake_of_the_program_is_not_taken_for_a_wrong_input(capsys):
+    with pytest.raises(ValueError, match="a bug"):
+        run_with(raising(ValueError("a bug")), capsys)
+
+
+def test_the_handler_of_sigterm_is_given_back(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    run_with(lambda given: None, capsys)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_without_a_command_all_are_listed():
+    listed, asked = nowcast(), nowcast("--help")
+    assert (listed.status, asked.status) == (2, 0)
+    assert (listed.out, asked.err) == ("", "")
+    assert listed.err == asked.out
+    for name, purpose in COMMANDS.items():
+        assert f"{name} " in asked.out
+        assert purpose in asked.out
+    assert nowcast("prepare_data").status == 2
+    assert "netcdf" in nowcast("prepare_data", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("command", "explanation"),
+    [
+        ("pretrain", "--inhibition.late_start LATE_START "),
+        ("pretrain", "--data.input_frames INPUT_FRAMES frames that the network sees"),
+        ("finetune", "--from FROM checkpoint of the pretrained network (required"),
+        ("evaluate", "--baselines [ITEM,...] methods without training. (type: "),
+        ("render", "--start START time of the clip's first frame in UTC"),
+        ("prepare_data hko7", "--downsample_to DOWNSAMPLE_TO side of the frames after averaging"),
+        ("prepare_data netcdf", "--tile_size TILE_SIZE pixels along each side of a tile"),
+        ("prepare_data synthetic", "--hours_per_day HOURS_PER_DAY how much of every day there is"),
+    ],
+)
+def test_help_explains_options_in_the_words_of_the_functions(command, explanation):
+    said = nowcast(*command.split(), "--help")
+    assert (said.status, said.err) == (0, "")
+    assert explanation in " ".join(said.out.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_script_and_console_command_give_the_same_help(name, tmp_path):
+    script = subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{name}.py", "--help"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    console = subprocess.run(
+        [sys.executable, "-c", "import sys; from nowcast.commands import main; sys.exit(main())",
+         name, "--help"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert (script.returncode, script.stderr) == (0, "")
+    assert (console.returncode, console.stderr) == (0, "")
+    assert script.stdout == console.stdout
+    assert "usage: " in script.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_has_its_script():
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert set(COMMANDS) <= scripts

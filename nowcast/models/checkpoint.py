@@ -65,8 +65,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"{path}: found no readable checkpoint ({reason})") from error
+        # PyTorch's own words advise to read it unsafely.
+        raise InputError(
+            f"{path}: found no readable checkpoint ({type(error).__name__}), "
+            "expected one that training wrote"
+        ) from error
     entry = content.get(KEY) if isinstance(content, dict) else None
     if not isinstance(entry, dict) or "state_dict" not in content:
         raise InputError(f"{path}: found a file without {KEY!r} entry, expected a checkpoint")

@@ -83,8 +83,10 @@ def write_archive(
         "hours_per_day": float(hours_per_day),
     }
     _claim(root, settings)
-    with replacing(root / "mask_dat.npz") as partial:
-        np.savez_compressed(partial, allow_pickle=False, **static_masks(rain.size))
+    static = root / "mask_dat.npz"
+    if not static.exists():  # Written anew, it would make stores prepared from here look outdated.
+        with replacing(static) as partial:
+            np.savez_compressed(partial, allow_pickle=False, **static_masks(rain.size))
     days = FIRST_DAY + 2 * np.arange(sum(counts.values()))
     rainfall_mm = _make_days(root, rain, days, hours_per_day, workers or os.cpu_count() or 1)
     first = 0

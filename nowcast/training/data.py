@@ -48,6 +48,15 @@ class DataSettings:
     batch_size: int = 4
     workers: int = 2
 
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("input_frames", 1), ("lead_times", 1), ("batch_size", 1), ("workers", 0),
+        ):  # fmt: skip
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"data: {name} is {getattr(self, name)}, expected at least {least}"
+                )
+
     def open(self) -> FrameStore:
         """The frame store, checked."""
         return FrameStore(self.store, step_minutes=self.step_minutes, subsample=self.subsample)
@@ -142,6 +151,8 @@ class SequentialClips(Dataset[Clip]):
                 f"{store.path}: found no clip of {length} frames in split {split!r}, "
                 "expected at least one"
             )
+        if at_most is not None and at_most < 1:
+            raise InputError(f"at_most: found {at_most}, expected at least 1 clip")
         if at_most is not None and at_most < len(self.clips):
             chosen = np.linspace(0, len(self.clips) - 1, at_most).round().astype(int)
             self.clips = [self.clips[i] for i in chosen]

@@ -44,11 +44,24 @@ class OptimizationSettings:
     loss_scale: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("steps", "learning_rate", "decay_factor", "decay_every", "clip_norm"):
+        for name in (
+            "steps",
+            "learning_rate",
+            "decay_factor",
+            "decay_every",
+            "clip_norm",
+            "loss_scale",
+        ):
             if getattr(self, name) <= 0:
                 raise InputError(
                     f"optimization: {name} is {getattr(self, name)}, expected a value above 0"
                 )
+        if self.warmup_steps < 0:
+            raise InputError(
+                f"optimization: warmup_steps is {self.warmup_steps}, expected at least 0"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"optimization: betas are {self.betas}, expected values in [0, 1)")
 
     def rate_at(self, step: int) -> float:
         """Factor of the learning rate at a step, counted from 0."""

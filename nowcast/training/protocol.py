@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nowcast import memel
 from nowcast.errors import InputError
@@ -61,6 +62,14 @@ class RunSettings:
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("validate_every", 1), ("checkpoint_every", 1), ("log_every", 1), ("nodes", 1),
+            ("seed", 0), ("valid_clips", 0),
+        ):  # fmt: skip
+            if getattr(self, name) < least:
+                raise InputError(f"run: {name} is {getattr(self, name)}, expected at least {least}")
 
     @property
     def checkpoint(self) -> Path:
@@ -213,10 +222,16 @@ def _train(
         return run.checkpoint
     clips = ClipData(data, run.seed, optimization.steps, run.valid_clips)
     _check_frame_shape(model, store)
-    run.out.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = _trainer(optimization, run)
+    try:
+        trainer = _trainer(optimization, run)
+    except (MisconfigurationException, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"run: accelerator {run.accelerator!r} with {run.devices} devices: {reason}"
+        ) from error
+    run.out.mkdir(parents=True, exist_ok=True)
     module = NowcastModule(model, optimization, description)
     trainer.fit(module, clips, ckpt_path=run.checkpoint if done else None, weights_only=True)
     return run.checkpoint

@@ -25,6 +25,7 @@ from nowcast.radar.store import FrameStore
 from nowcast.training.callbacks import DropLaterRows, KeepCheckpoint, LearningCurve, LogLines
 from nowcast.training.data import ClipData, DataSettings
 from nowcast.training.module import NowcastModule, OptimizationSettings
+from nowcast.training.resuming import plain, steps_done
 
 log = logging.getLogger("nowcast")
 
@@ -200,8 +201,8 @@ def _train(
         input_frames=data.input_frames,
         lead_times=data.lead_times,
         frame_shape=store.shape,
-        inhibition=None if inhibition is None else _plain(inhibition),
-        run=_plain(
+        inhibition=None if inhibition is None else plain(inhibition),
+        run=plain(
             {
                 # The store's content, not its place, decides; so do not workers or validation.
                 "data": asdict(replace(data, workers=0))
@@ -216,7 +217,7 @@ def _train(
             }
         ),
     )
-    done = _steps_done(run, description)
+    done = steps_done(run.checkpoint, description)
     if done >= optimization.steps:
         log.info("%s: all %s steps are done", run.checkpoint, f"{done:,}")
         return run.checkpoint
@@ -266,25 +267,6 @@ def _trainer(optimization: OptimizationSettings, run: RunSettings) -> pl.Trainer
     )
 
 
-def _steps_done(run: RunSettings, description: Description) -> int:
-    """Step of the checkpoint to go on from, 0 where there is none; refuse one of other settings."""
-    if not run.checkpoint.exists():
-        return 0
-    found, content = read_checkpoint(run.checkpoint)
-    wanted, had = (_flat(_plain(d.as_entry())) for d in (description, found))
-    steps = "run.optimization.steps"
-    if wanted["run.optimization.decay"] == "step" and wanted[steps] > had[steps]:
-        del wanted[steps], had[steps]  # This schedule does not depend on where it ends.
-    for name in sorted(wanted.keys() | had.keys()):
-        if wanted.get(name) != had.get(name):
-            raise InputError(
-                f"{run.checkpoint}: found a run with {name} = {had.get(name)}, asked for "
-                f"{wanted.get(name)}; choose another folder or remove this one"
-            )
-    log.info("%s: is at step %s", run.checkpoint, f"{content['global_step']:,}")
-    return int(content["global_step"])
-
-
 def _check_frame_shape(model: EncoderForecaster, store: FrameStore) -> None:
     stride, (height, width) = model.settings.stride, store.shape
     if height % stride or width % stride:
@@ -292,21 +274,3 @@ def _check_frame_shape(model: EncoderForecaster, store: FrameStore) -> None:
             f"{store.path}: frames are {height} × {width}, the network needs sides that "
             f"are multiples of {stride}"
         )
-
-
-def _plain(value: Any) -> Any:
-    """Dicts, lists, numbers and strings only: what a checkpoint may hold."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    entries: dict[str, Any] = {}
-    for key, item in value.items():
-        entries |= _flat(item, f"{prefix}.{key}" if prefix else key)
-    return entries

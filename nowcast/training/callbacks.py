@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -93,6 +94,15 @@ class DropLaterRows(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, LearningCurve):
                 logger.keep_until(trainer.global_step)
+
+
+class StepBar(TQDMProgressBar):
+    """A progress bar over the steps of the training, for runs on a terminal."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """The clips have no end; the training has."""
+        return self.trainer.max_steps
 
 
 class LogLines(pl.Callback):

@@ -7,13 +7,14 @@ same folder with the same settings goes on from `last.ckpt`.
 
 import logging
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nowcast import memel
@@ -22,7 +23,13 @@ from nowcast.memory import keep_freed_memory
 from nowcast.models.checkpoint import Description, load_weights, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
 from nowcast.radar.store import FrameStore
-from nowcast.training.callbacks import DropLaterRows, KeepCheckpoint, LearningCurve, LogLines
+from nowcast.training.callbacks import (
+    DropLaterRows,
+    KeepCheckpoint,
+    LearningCurve,
+    LogLines,
+    StepBar,
+)
 from nowcast.training.data import ClipData, DataSettings
 from nowcast.training.module import NowcastModule, OptimizationSettings
 from nowcast.training.resuming import plain, steps_done
@@ -224,7 +231,9 @@ def _train(
     clips = ClipData(data, run.seed, optimization.steps, run.valid_clips)
     _check_frame_shape(model, store)
     keep_freed_memory()
+    # What the engine says of itself helps no user of ours.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.pytorch")
     try:
         trainer = _trainer(optimization, run)
     except (MisconfigurationException, ValueError) as error:
@@ -244,7 +253,7 @@ def _trainer(optimization: OptimizationSettings, run: RunSettings) -> pl.Trainer
         KeepCheckpoint(run.checkpoint, run.checkpoint_every),
     ]
     on_terminal = sys.stderr.isatty()
-    callbacks.append(TQDMProgressBar() if on_terminal else LogLines())
+    callbacks.append(StepBar() if on_terminal else LogLines())
     return pl.Trainer(
         accelerator=run.accelerator,
         devices=run.devices,

@@ -1,0 +1,119 @@
+"""What the README tells to type works: its commands on small data, its Python as it stands."""
+
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from nowcast.commands import main
+from nowcast.radar.synthetic import SyntheticRain
+from nowcast.radar.synthetic_archive import write_archive
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+SMALL_NETWORK = ["--network.hidden=[4,6,6]", "--network.features=[2,6,6]",
+                 "--network.up_features=[2,6,6]"]  # fmt: skip
+SHORT_RUN = ["--optimization.steps=2", "--run.valid_clips=1", "--data.workers=0",
+             "--run.accelerator=cpu"]  # fmt: skip
+LESS_WORK = {
+    "prepare_data synthetic": ["--train_days=1", "--valid_days=1", "--hours_per_day=3"],
+    "prepare_data hko7": ["--workers=1"],
+    "prepare_data netcdf": ["--workers=1"],
+    "pretrain": SMALL_NETWORK + SHORT_RUN,
+    "finetune": SHORT_RUN,
+    "evaluate": ["--data.workers=0", "--at_most=2"],
+    "render": ["--data.workers=0"],
+    "benchmark train": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1"],
+    "benchmark memel": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1", "--tops=[1]"],
+    "benchmark data": ["--size=60", "--coarse_size=30", "--hours=4", "--repeats=1", "--workers=1"],
+}
+"""What the test adds to a command, so that it is the same with less to do."""
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def write_event(path, first_hour):
+    """Rain over 480 km, 30 frames, in dBZ with a Z–R relation of its own."""
+    rain = SyntheticRain(size=120, step_minutes=5, missing_fraction=0, outages_per_day=0, seed=2)
+    frames = [pixels for _, pixels, _ in rain.simulate(np.datetime64("2020-06-01"), hours=2.5)]
+    dbz = np.repeat(np.repeat(np.stack(frames) / 255 * 70 - 10, 4, 1), 4, 2).astype(np.float32)
+    kilometres = 1000.0 * np.arange(480)
+    start = np.datetime64("2020-06-01", "ns") + np.timedelta64(first_hour, "h")
+    xr.Dataset(
+        {"reflectivity": (("time", "y", "x"), dbz, {"units": "dBZ"})},
+        coords={
+            "time": start + 5 * np.arange(len(dbz)).astype("timedelta64[m]"),
+            "y": ("y", kilometres[::-1], {"units": "m"}),
+            "x": ("x", kilometres, {"units": "m"}),
+        },
+        attrs={"time_step_minutes": 5.0, "zr_a": 223.0, "zr_b": 1.53},
+    ).to_netcdf(path, engine="h5netcdf")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkout's configurations with small data at the places that the README names."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    write_archive(
+        folder / "data/hko7", SyntheticRain(), train_days=1, valid_days=1, test_days=1,
+        hours_per_day=3,
+    )  # fmt: skip
+    (folder / "data/events").mkdir()
+    for hour, name in enumerate(("fmi_20160928", "knmi_20100826", "fmi_20170509")):
+        write_event(folder / f"data/events/{name}.nc", hour)
+    before = os.getcwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_works(folder):
+    # What `make demo` leaves, and tests/test_demo.py runs in full.
+    demo = [["prepare_data", "hko7", "--root=data/hko7", "--size=480"], ["pretrain"], ["finetune"]]
+    ran = 0
+    for words in [[*words, "--config", "configs/demo.yaml"] for words in demo] + commands():
+        if words[0] == "make":
+            assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
+            continue
+        if words[0] == "python":
+            script = Path(words[1])
+            assert (ROOT / script).is_file()
+            words = [script.stem, *words[2:]]
+        key = " ".join(words[:2]) if " ".join(words[:2]) in LESS_WORK else words[0]
+        assert main([*words, *LESS_WORK[key]]) == 0, words
+        ran += 1
+    assert ran >= 20
+    for path in ("runs/hko7_120/forecast.gif", "runs/demo/compared/scores.png",
+                 "runs/mine/baselines.gif", "runs/events/evaluation/scores.csv"):  # fmt: skip
+        assert (folder / path).stat().st_size > 1000
+
+
+def test_the_python_of_the_readme_runs(folder):
+    snippets = blocks("python")
+    assert len(snippets) >= 2
+    for snippet in snippets:
+        names = {}
+        exec(compile(snippet, "README.md", "exec"), names)
+        if "forecast" in names:
+            assert names["forecast"]["rain_rate"].shape == (20, 120, 120)
+
+
+def test_files_that_the_readme_links_to_exist():
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", README)
+    assert "docs/forecast.gif" in links
+    assert all((ROOT / link).exists() for link in links), links

@@ -18,7 +18,7 @@ from nowcast.models.encoder_forecaster import EncoderForecaster
 from nowcast.models.method import NowcastMethod
 from nowcast.radar.clips import as_seconds
 from nowcast.radar.events import HIGHEST_DBZ
-from nowcast.radar.units import HKO7, ZRRelation, pixel_to_rain_rate, rain_rate_to_pixel
+from nowcast.radar.units import ZRRelation, pixel_to_rain_rate, rain_rate_to_pixel
 
 __all__ = ["forecast", "load"]
 
@@ -31,7 +31,7 @@ def forecast(
     frames: xr.DataArray,
     lead_times: int = 20,
     *,
-    relation: ZRRelation = HKO7,
+    relation: ZRRelation | None = None,
 ) -> xr.Dataset:
     """Forecast the rain that follows the latest frames.
 
@@ -50,7 +50,8 @@ def forecast(
             echoes than 60 dBZ are taken for 60), or "1" for pixel values in [0, 1]. NaN is no
             coverage and enters the model as dry. Names of y and x are free.
         lead_times: how many frames to forecast.
-        relation: Z–R relation of the frames, where they are reflectivity.
+        relation: Z–R relation of the frames, needed where they are reflectivity. Services differ:
+            with another's, every rain rate is wrong.
 
     Returns:
         `rain_rate` (lead_time, y, x) in mm/h, float32; 0 where nothing is forecast, NaN where none
@@ -151,7 +152,7 @@ def _padding(model: NowcastMethod, shape: tuple[int, int]) -> tuple[int, int, in
 
 
 def _to_pixels(
-    frames: xr.DataArray, relation: ZRRelation
+    frames: xr.DataArray, relation: ZRRelation | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Pixel values in [0, 1], 0 where not observed, and True where observed."""
     values = frames.to_numpy().astype(np.float64)
@@ -162,6 +163,10 @@ def _to_pixels(
             raise InputError(f"frames: found pixel value {outside[0]:g}, expected 0 to 1")
         return np.where(covered, values, 0.0).clip(0.0, 1.0), covered
     if frames.attrs["units"] == "dBZ":
+        if relation is None:
+            raise InputError(
+                "frames: found reflectivity without relation, expected its Z–R relation"
+            )
         values = relation.dbz_to_rain_rate(np.minimum(values, HIGHEST_DBZ))
     covered = values >= 0
     return rain_rate_to_pixel(np.where(covered, values, 0.0)).clip(0.0, 1.0), covered

@@ -88,10 +88,10 @@ def test_reflectivity_becomes_rain_rate_by_its_own_relation(reflectivity_dbz, a,
     np.testing.assert_allclose(result["rain_rate"], expected, rtol=3e-6)
 
 
-def test_reflectivity_uses_the_hko7_relation_where_none_is_given():
+def test_reflectivity_without_its_relation_is_refused():
     frames = as_frames(np.full((2, 3, 3), 30.0), "dBZ")
-    result = forecast(Persistence(), frames, 1)
-    np.testing.assert_allclose(result["rain_rate"], (1000 / 58.53) ** (1 / 1.56), rtol=3e-6)
+    with pytest.raises(InputError, match="found reflectivity without relation"):
+        forecast(Persistence(), frames, 1)
 
 
 def test_echoes_above_60_dbz_count_as_60():

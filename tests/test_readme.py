@@ -22,7 +22,12 @@ SMALL_NETWORK = ["--network.hidden=[4,6,6]", "--network.features=[2,6,6]",
 SHORT_RUN = ["--optimization.steps=2", "--run.valid_clips=1", "--data.workers=0",
              "--run.accelerator=cpu"]  # fmt: skip
 LESS_WORK = {
-    "prepare_data synthetic": ["--train_days=1", "--valid_days=1", "--hours_per_day=3"],
+    "prepare_data synthetic": [
+        "--train_days=1",
+        "--valid_days=1",
+        "--hours_per_day=3",
+        "--outages_per_day=0",
+    ],
     "prepare_data hko7": ["--workers=1"],
     "prepare_data netcdf": ["--workers=1"],
     "pretrain": SMALL_NETWORK + SHORT_RUN,
@@ -68,10 +73,9 @@ def folder(tmp_path_factory):
     """A checkout's configurations with small data at the places that the README names."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "configs", folder / "configs")
-    write_archive(
-        folder / "data/hko7", SyntheticRain(), train_days=1, valid_days=1, test_days=1,
-        hours_per_day=3,
-    )  # fmt: skip
+    rain = SyntheticRain(outages_per_day=0)
+    days = {"train_days": 1, "valid_days": 1, "test_days": 1}
+    write_archive(folder / "data/hko7", rain, **days, hours_per_day=3)
     (folder / "data/events").mkdir()
     for hour, name in enumerate(("fmi_20160928", "knmi_20100826", "fmi_20170509")):
         write_event(folder / f"data/events/{name}.nc", hour)
@@ -84,9 +88,14 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_every_command_of_the_readme_works(folder):
     # What `make demo` leaves, and tests/test_demo.py runs in full.
-    demo = [["prepare_data", "hko7", "--root=data/hko7", "--size=480"], ["pretrain"], ["finetune"]]
+    config = ["--config", "configs/demo.yaml"]
+    demo = [
+        ["prepare_data", "hko7", *config, "--root=data/hko7", "--size=480"],
+        ["pretrain", *config],
+        ["finetune", *config],
+    ]
     ran = 0
-    for words in [[*words, "--config", "configs/demo.yaml"] for words in demo] + commands():
+    for words in demo + commands():
         if words[0] == "make":
             assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
             continue
@@ -110,7 +119,7 @@ def test_the_python_of_the_readme_runs(folder):
         names = {}
         exec(compile(snippet, "README.md", "exec"), names)
         if "forecast" in names:
-            assert names["forecast"]["rain_rate"].shape == (20, 120, 120)
+            assert names["forecast"]["rain_rate"].shape == (20, 480, 480)
 
 
 def test_files_that_the_readme_links_to_exist():

@@ -30,6 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 inhibition_of(given),
                 settings.fresh_statistics,
             )
-        print(f"checkpoint: {checkpoint}\nlearning curve: {settings.run.learning_curve}")
+        print(f"checkpoint: {checkpoint}, its settings and learning curve beside it")
 
     return run(parser, act, arguments)

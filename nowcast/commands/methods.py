@@ -57,6 +57,14 @@ def methods_to_compare(
                 f"{data.store}: frames are {height} × {width}, {path} needs sides that are "
                 f"multiples of {stride}"
             )
+        if trained.description.network.coordinates and trained.description.frame_shape != (
+            height,
+            width,
+        ):
+            raise InputError(
+                f"{data.store}: frames are {height} × {width}, {path} has coordinate channels of "
+                f"{trained.description.frame_shape}; train one with coordinates: false for any grid"
+            )
         trained.network.to(device)
         methods[name] = trained
     if not methods:

@@ -25,6 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 settings.run,
                 inhibition_of(given),
             )
-        print(f"checkpoint: {checkpoint}\nlearning curve: {settings.run.learning_curve}")
+        print(f"checkpoint: {checkpoint}, its settings and learning curve beside it")
 
     return run(parser, act, arguments)

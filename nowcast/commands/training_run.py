@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from jsonargparse import ActionYesNo, Namespace
@@ -49,27 +50,28 @@ def inhibition_of(arguments: Namespace) -> dict[str, Any] | None:
 def recorded(parser: CommandParser, arguments: Namespace, run: RunSettings) -> Iterator[None]:
     """Leave a record of the training within the block, be it finished or interrupted.
 
-    A training that is refused leaves none: the folder may hold that of another run.
+    A training that takes no step, refused or done before, leaves the record as it is.
 
     Raises:
         InputError: the run's folder cannot be written.
     """
     check_place(run.out, folder=True)
+    before = _stamp(run.checkpoint)
     try:
         yield
-    except InputError:
-        raise
-    except BaseException:
-        _leave_record(parser, arguments, run)
-        raise
-    _leave_record(parser, arguments, run)
+    finally:
+        if _stamp(run.checkpoint) != before:
+            _leave_record(parser, arguments, run)
+
+
+def _stamp(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _leave_record(parser: CommandParser, arguments: Namespace, run: RunSettings) -> None:
     """Write all settings and a picture of the learning curve into the run's folder."""
-    if not run.learning_curve.exists():
-        return
     with replacing(run.out / "config.yaml") as temporary:
         temporary.write_text(parser.dump(arguments), encoding="utf-8")
-    curve = read_learning_curve(run.learning_curve)
-    write_learning_curves(run.out / "learning_curve.png", curve, title=run.out.name)
+    if run.learning_curve.exists():
+        curve = read_learning_curve(run.learning_curve)
+        write_learning_curves(run.out / "learning_curve.png", curve, title=run.out.name)

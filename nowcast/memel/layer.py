@@ -146,7 +146,7 @@ class MEmeL(nn.Module):
         mean, variance = self.mean, self.variance
         if self.neurons == "element":
             # As flat as they lie in memory: several times faster than over strided dimensions.
-            order = _memory_order(z)
+            order = [d + 1 for d in _memory_order(self.mean, 0)]
             z = z.permute(0, *order).reshape(z.shape[0], -1)
             mean, variance = (s.permute([d - 1 for d in order]).view(-1) for s in (mean, variance))
         samples = self._sample_dimensions(z)

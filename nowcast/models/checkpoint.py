@@ -80,8 +80,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
         fields["network"] = NetworkSettings(**fields["network"])
         fields["frame_shape"] = tuple(fields["frame_shape"])
         return Description(**fields), content
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: found an incomplete description ({error})") from error
+    except (KeyError, TypeError, InputError) as error:
+        raise InputError(f"{path}: found an unusable description ({error})") from error
 
 
 @dataclass

@@ -57,6 +57,18 @@ class NetworkSettings:
             if not values or min(values) < 1:
                 raise InputError(f"network settings: {name} is {values}, expected values above 0")
 
+        # With padding 1, only such kernels divide a side by the stride and multiply it back.
+        for stride, down, up in zip(self.strides, self.down_kernels, self.up_kernels, strict=True):
+            if not 3 <= down <= stride + 2 or up != stride + 2:
+                raise InputError(
+                    f"network settings: stride {stride} has kernels {down} down and {up} up, "
+                    f"expected 3 to {stride + 2} down and {stride + 2} up"
+                )
+        if not all(kernel % 2 for kernel in self.state_kernels):
+            raise InputError(
+                f"network settings: state_kernels is {self.state_kernels}, expected odd sizes"
+            )
+
     @property
     def stride(self) -> int:
         """Factor between the frame and the coarsest level; sides must be multiples of it."""

@@ -150,15 +150,17 @@ class KeepCheckpoint(pl.Callback):
     """Saves the newest checkpoint: every so many steps, at the end, and when asked to stop.
 
     On Ctrl-C or SIGTERM the step is finished, the checkpoint saved, and training stops. One file is
-    kept; it is written beside and renamed, so that there is always a complete one.
+    kept; it is written beside and renamed, so that there is always a complete one. A validation
+    that is due at the same step comes first, so that resuming does not miss it.
 
     Args:
         path: the file.
         every: steps between savings.
+        validate_every: steps between validations; None where there are none.
     """
 
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path, every: int, validate_every: int | None) -> None:
+        self.path, self.every, self.validate_every = path, every, validate_every
         self.asked_to_stop = False
         self.saved_step: int | None = None
         self._handlers: dict[int, Any] = {}
@@ -170,17 +172,28 @@ class KeepCheckpoint(pl.Callback):
                 self._handlers[number] = signal.signal(number, self._ask_to_stop)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Save if it is time to, and stop if asked to."""
-        step = trainer.global_step
-        if self.asked_to_stop or step % self.every == 0 or step == trainer.max_steps:
-            trainer.save_checkpoint(self.path)
-            self.saved_step = step
+        """Save if it is time to, unless a validation comes first."""
+        if self.validate_every is None or trainer.global_step % self.validate_every:
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save if it is time to."""
+        self._save_if_due(trainer)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop if asked to, now that the step is logged and its checkpoint saved."""
         if self.asked_to_stop and self.saved_step == trainer.global_step:
             step = f"{trainer.global_step:,}"
             raise Stopped(f"stopped after step {step}; the same command goes on from there")
+
+    def _save_if_due(self, trainer: pl.Trainer) -> None:
+        step = trainer.global_step
+        if self.asked_to_stop or step % self.every == 0 or step == trainer.max_steps:
+            partial = self.path.with_name(f".{self.path.name}.partial")
+            trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:
+                partial.replace(self.path)
+            self.saved_step = step
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the signals back."""

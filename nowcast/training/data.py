@@ -5,6 +5,7 @@ unbroken run would have seen, whatever the number of worker processes, and R pro
 what one process with an R-fold batch sees.
 """
 
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -229,6 +230,7 @@ class ClipData(pl.LightningDataModule):
         workers = self.settings.workers
         return {
             "num_workers": workers,
+            "worker_init_fn": _leave_signals_to_the_trainer,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": workers > 0,
         }
@@ -257,7 +259,10 @@ class BatchesToScore:
     def __init__(self, clips: SequentialClips, settings: DataSettings) -> None:
         self.input_frames = settings.input_frames
         self.loader = DataLoader(
-            clips, batch_size=settings.batch_size, num_workers=settings.workers
+            clips,
+            batch_size=settings.batch_size,
+            num_workers=settings.workers,
+            worker_init_fn=_leave_signals_to_the_trainer,
         )
 
     def __len__(self) -> int:
@@ -266,6 +271,12 @@ class BatchesToScore:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for clip in self.loader:
             yield split_clip(clip, self.input_frames)
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """A terminal's Ctrl-C reaches all processes; workers must live until the step is saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_tensors(store: FrameStore, sequence: Sequence, start: np.datetime64, length: int) -> Clip:

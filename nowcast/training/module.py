@@ -25,7 +25,7 @@ class OptimizationSettings:
         learning_rate: of Adam, before decay.
         betas: of Adam.
         decay: "step" multiplies the learning rate by `decay_factor` every `decay_every` steps;
-            "cosine" lets it fall to 0 at the last step.
+            "cosine" lets it fall towards 0 at the end.
         decay_factor: see `decay`.
         decay_every: see `decay`.
         warmup_steps: steps in which the learning rate rises linearly from 0.

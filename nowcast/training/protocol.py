@@ -5,6 +5,8 @@ learning curve) and `config.yaml` (written by the command). Training that is sta
 same folder with the same settings goes on from `last.ckpt`.
 """
 
+import copy
+import hashlib
 import logging
 import sys
 import warnings
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -69,7 +72,7 @@ class RunSettings:
     accelerator: str = "auto"
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
-    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -78,6 +81,8 @@ class RunSettings:
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise InputError(f"run: {name} is {getattr(self, name)}, expected at least {least}")
+        if self.seed >= 2**32:
+            raise InputError(f"run: seed is {self.seed}, expected less than 2**32")
 
     @property
     def checkpoint(self) -> Path:
@@ -162,8 +167,10 @@ def finetune(
     load_weights(model, content, checkpoint)
     _keep_statistics(model, fresh_statistics, checkpoint, description, data.open())
     started_from = {
-        "checkpoint_step": int(content["global_step"]),
+        "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        "checkpoint_inhibition": description.inhibition,
         "checkpoint_run": description.run,
+        "fresh_statistics": fresh_statistics,
     }
     return _train(model, data, optimization, run, inhibition, started_from)
 
@@ -230,6 +237,7 @@ def _train(
         return run.checkpoint
     clips = ClipData(data, run.seed, optimization.steps, run.valid_clips)
     _check_frame_shape(model, store)
+    _check_layers(model, data, store)
     keep_freed_memory()
     # What the engine says of itself helps no user of ours.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -250,7 +258,11 @@ def _train(
 def _trainer(optimization: OptimizationSettings, run: RunSettings) -> pl.Trainer:
     callbacks: list[Callback] = [
         DropLaterRows(),
-        KeepCheckpoint(run.checkpoint, run.checkpoint_every),
+        KeepCheckpoint(
+            run.checkpoint,
+            run.checkpoint_every,
+            run.validate_every if run.valid_clips else None,
+        ),
     ]
     on_terminal = sys.stderr.isatty()
     callbacks.append(StepBar() if on_terminal else LogLines())
@@ -274,6 +286,15 @@ def _trainer(optimization: OptimizationSettings, run: RunSettings) -> pl.Trainer
         use_distributed_sampler=False,
         default_root_dir=run.out,
     )
+
+
+def _check_layers(model: EncoderForecaster, data: DataSettings, store: FrameStore) -> None:
+    """Refuse MEmeL layers that cannot work, by a forward without numbers."""
+    frames = torch.empty(data.batch_size, 1, 1, *store.shape, device="meta")
+    try:
+        copy.deepcopy(model).to("meta").train()(frames, lead_times=1)
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from error
 
 
 def _check_frame_shape(model: EncoderForecaster, store: FrameStore) -> None:

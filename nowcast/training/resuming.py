@@ -18,16 +18,17 @@ def steps_done(checkpoint: Path, description: Description) -> int:
     found, content = read_checkpoint(checkpoint)
     wanted, had = (_flat(plain(d.as_entry())) for d in (description, found))
     steps = "run.optimization.steps"
-    if wanted["run.optimization.decay"] == "step" and wanted[steps] > had[steps]:
-        del wanted[steps], had[steps]  # This schedule does not depend on where it ends.
+    if wanted["run.optimization.decay"] == "step" and wanted[steps] > had.get(steps, 0):
+        wanted[steps] = had.get(steps)  # This schedule does not depend on where it ends.
     for name in sorted(wanted.keys() | had.keys()):
         if wanted.get(name) != had.get(name):
             raise InputError(
                 f"{checkpoint}: found a run with {name} = {had.get(name)}, asked for "
                 f"{wanted.get(name)}; choose another folder or remove this one"
             )
-    log.info("%s: is at step %s", checkpoint, f"{content['global_step']:,}")
-    return int(content["global_step"])
+    step = int(content.get("global_step", 0))
+    log.info("%s: is at step %s", checkpoint, f"{step:,}")
+    return step
 
 
 def plain(value: Any) -> Any:

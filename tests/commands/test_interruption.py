@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -24,23 +25,26 @@ def steps_logged(path):
 
 
 @pytest.mark.slow
-def test_a_stopped_training_says_so_in_one_line_and_goes_on(folder, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_training_says_so_in_one_line_and_goes_on(folder, tmp_path, number):
+    """Signals reach the whole process group, loader workers too, as a terminal sends them."""
     run = tmp_path / "run"
     child = subprocess.Popen(
         [sys.executable, "-c", "import sys; from nowcast.commands import main; sys.exit(main())",
-         *PRETRAIN, "--run.out", run],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+         *PRETRAIN, "--data.workers=2", "--run.out", run],
+        cwd=folder, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 120
         while len(steps_logged(run / "metrics.csv")) < 2 and time.monotonic() < deadline:
             assert child.poll() is None, child.communicate()
             time.sleep(0.01)
-        child.send_signal(signal.SIGINT)
+        os.killpg(child.pid, number)
         out, err = child.communicate(timeout=60)
     finally:
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
     assert child.returncode == 130, err
     assert out == ""
     assert "Traceback" not in err

@@ -183,3 +183,16 @@ def test_forecast_is_clipped_detached_and_keeps_the_mode():
 def test_settings_of_unequal_depth_are_refused():
     with pytest.raises(InputError, match="strides has 2 levels, hidden has 3"):
         NetworkSettings(strides=(5, 3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"state_kernels": (4, 5, 3)}, "expected odd sizes"),
+        ({"up_kernels": (6, 5, 4)}, "kernels 7 down and 6 up, expected 3 to 7 down and 7 up"),
+        ({"down_kernels": (8, 5, 3)}, "kernels 8 down"),
+    ],
+)
+def test_kernels_that_do_not_bring_the_size_back_are_refused(wrong, said):
+    with pytest.raises(InputError, match=said):
+        NetworkSettings(**wrong)

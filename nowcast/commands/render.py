@@ -78,8 +78,9 @@ def render_forecasts(
     issue_time = clip.times[data.input_frames - 1]
     about: dict[str, Any] = {
         "issue_time": issue_time,
-        "step_minutes": round(data.step_minutes),
-        "title": f"{place.name}, forecast of {issue_time.astype('datetime64[m]')} UTC",
+        "step_minutes": data.step_minutes,
+        "title": f"Forecast of {str(issue_time.astype('datetime64[m]')).replace('T', ' ')} UTC, "
+        f"{place.name}",
         "source": _credit(store, place.metadata),
     }
     write_gif(

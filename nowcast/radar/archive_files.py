@@ -7,7 +7,6 @@ comes out: sizes are bounded before anything is decoded, and nothing is unpickle
 import struct
 import zipfile
 import zlib
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -64,7 +63,6 @@ def read_mask(path: Path, size: int) -> NDArray[np.bool_]:
     return mask.astype(bool)
 
 
-@lru_cache(maxsize=4)
 def read_exclude_mask(path: Path, size: int) -> NDArray[np.bool_]:
     """Pixels (size, size) that never count, from mask_dat.npz; True = leave out.
 

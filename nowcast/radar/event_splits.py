@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 
@@ -37,6 +38,30 @@ class Span:
         """Timestamps from its first to its last frame, missing ones among them."""
         times = self.event.times[self.first : self.first + self.count].astype(np.int64)
         return int((times[-1] - times[0]) // step_in_seconds(self.event.step_minutes)) + 1
+
+
+def check_given(out: Path, paths: Iterable[Path]) -> None:
+    """Refuse no event at all, and events that the store could not tell apart by their names.
+
+    Args:
+        out: the store to write, for the message.
+        paths: the events' files, of all splits.
+
+    Raises:
+        InputError: naming the files.
+    """
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(path.stem, path)
+        if other.resolve() == path.resolve() and other is not path:
+            raise InputError(f"{out}: found {path} given twice, expected different events")
+        if other is not path:
+            raise InputError(
+                f"{out}: found {other} and {path}, expected names that differ before the suffix: "
+                "they become names of sequences"
+            )
+    if not seen:
+        raise InputError(f"{out}: found no event, expected one or more")
 
 
 def check_same_steps(events: Iterable[Event]) -> None:

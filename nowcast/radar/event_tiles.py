@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nowcast.errors import InputError
 from nowcast.radar.events import Event, rain_rates, to_pixels
 from nowcast.radar.parts import content_hash
-from nowcast.radar.regrid import Tile, average_rain_rate, coarsening_factor, tiles
+from nowcast.radar.regrid import Tile, average_rain_rate, coarsening_factor, tile_origins, tiles
 from nowcast.radar.units import rain_rate_to_pixel
 
 FRAMES_PER_PART = 20
@@ -127,6 +127,24 @@ def factor_for(event: Event, grid_spacing_km: float | None) -> int:
         raise InputError(f"{event.path}: {error}") from None
 
 
+def check_tiles_fit(event: Event, factor: int, selection: Selection) -> None:
+    """Refuse an event that is smaller than a tile once it is coarsened.
+
+    Args:
+        event: the event.
+        factor: native pixels along each side of a coarse one.
+        selection: which tiles are to be taken.
+
+    Raises:
+        InputError: naming the event.
+    """
+    try:
+        for side in event.shape:
+            tile_origins(side // factor, selection.size, selection.stride)
+    except InputError as error:
+        raise InputError(f"{event.path}: {error}") from None
+
+
 def coarse_parts(event: Event, factor: int) -> dict[str, "partial[None]"]:
     """The parts of an event: file name → function that writes it."""
     stamp = event_stamp(event)
@@ -156,10 +174,7 @@ def choose_tiles(folder: Path, parts: Several[str], selection: Selection) -> Cho
     Args:
         folder: where the event's parts lie.
         parts: their names.
-        selection: which tiles are taken.
-
-    Raises:
-        InputError: the event is smaller than a tile.
+        selection: which tiles are taken; they must fit, `check_tiles_fit`.
     """
     wet_from = np.ceil(rain_rate_to_pixel(WET_RAIN_RATE_MM_H) * 255)
     counting: NDArray[np.int64] | None = None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nowcast.errors import InputError
 from nowcast.radar.clips import Times, as_seconds, step_in_seconds
+from nowcast.radar.event_axes import north_south_first, spacing_and_flips
 from nowcast.radar.units import ZRRelation, pixel_to_rain_rate, rain_rate_to_pixel
 
 HIGHEST_DBZ = 60.0
@@ -59,11 +60,13 @@ class Event:
         times: datetime64[s] (n,), strictly increasing; gaps are missing frames.
         frame_numbers: (n,), where each of them lies in the file.
         step_minutes: time between frames.
+        axes: names of the file's axes that run north–south and east–west, in that order; in the
+            file they may stand the other way round.
         shape: (y, x).
         grid_spacing_km: side of a pixel; None where pixels are not squares of a stated length.
         relation: the file's Z–R relation; None for a rain rate.
         to_mm_h: what a rain rate is multiplied by; 1 for reflectivity.
-        flipped: the axes of the file that run from south to north, or from east to west.
+        flipped: those of `axes` that run from south to north, or from east to west.
         metadata: source, licence, projection and the like.
     """
 
@@ -72,6 +75,7 @@ class Event:
     times: Times
     frame_numbers: NDArray[np.int64]
     step_minutes: float
+    axes: tuple[str, str]
     shape: tuple[int, int]
     grid_spacing_km: float | None
     relation: ZRRelation | None
@@ -131,7 +135,7 @@ def open_event(
         numbers = np.arange(len(times))
         if step_minutes is not None:
             numbers = _numbers_at_step(times, own_step, step_minutes, subsample)
-        spacing, flipped = _grid(field)
+        spacing, flipped = spacing_and_flips(field)
         mapping = dataset.variables.get(field.encoding.get("grid_mapping", "crs"))
         projection = mapping.attrs if mapping is not None else {}
         metadata = {"file": path.name}
@@ -145,6 +149,7 @@ def open_event(
             times=times[numbers].astype("datetime64[s]"),
             frame_numbers=numbers,
             step_minutes=own_step if step_minutes is None else step_minutes,
+            axes=(str(field.dims[1]), str(field.dims[2])),
             shape=(field.shape[1], field.shape[2]),
             grid_spacing_km=spacing,
             relation=relation,
@@ -164,7 +169,8 @@ def rain_rates(event: Event, first: int, count: int) -> Iterator[NDArray[np.floa
     """
     with _opened(event.path) as dataset:
         for number in event.frame_numbers[first : first + count]:
-            values = dataset[event.variable][int(number)].to_numpy().astype(np.float64)
+            frame = dataset[event.variable][int(number)].transpose(*event.axes)
+            values = frame.to_numpy().astype(np.float64)
             if event.flipped:
                 values = np.flip(values, event.flipped)
             if event.relation is not None:
@@ -214,7 +220,7 @@ def _field(dataset: xr.Dataset) -> xr.DataArray:
     if found[0].ndim != 3 or found[0].dims[0] != "time" or 0 in found[0].shape:
         sizes = ", ".join(f"{name}: {size}" for name, size in found[0].sizes.items())
         raise InputError(f"found {found[0].name} ({sizes}), expected (time, y, x)")
-    return found[0]
+    return north_south_first(found[0])
 
 
 def _conversion(
@@ -267,24 +273,3 @@ def _numbers_at_step(
             f"found frames every {own_step:g} minutes, expected {step_minutes:g}{hint}"
         )
     return np.flatnonzero((seconds - seconds[0]) % wanted == 0)
-
-
-def _grid(field: xr.DataArray) -> tuple[float | None, tuple[int, ...]]:
-    """Grid spacing in km where the coordinates are distances, and the axes to flip."""
-    spacings, flipped = [], []
-    for axis, (name, runs) in enumerate(zip(field.dims[1:], (-1, 1), strict=True)):
-        if name not in field.coords:
-            raise InputError(f"found no coordinate {name}, expected to know where north is")
-        coordinate = field.coords[name]
-        steps = np.diff(coordinate.to_numpy().astype(np.float64))
-        if not steps.size or not (np.abs(steps - steps.mean()) <= 1e-3 * abs(steps.mean())).all():
-            raise InputError(f"found coordinate {name} unevenly spaced, expected even spacing")
-        if steps[0] * runs < 0:
-            flipped.append(axis)
-        in_km = {"m": 1e-3, "metre": 1e-3, "meter": 1e-3, "km": 1.0}.get(
-            str(coordinate.attrs.get("units", ""))
-        )
-        spacings.append(None if in_km is None else float(abs(steps.mean())) * in_km)
-    height, width = spacings
-    square = height and width and abs(height - width) <= 1e-3 * height
-    return (height if square else None), tuple(flipped)

@@ -74,6 +74,7 @@ def make_parts(
 
     Raises:
         InputError: an input is wrong; the parts already made stay for the next attempt.
+        ChildProcessError: a worker was killed; they stay, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in parts if not (folder / name).exists()]
@@ -96,7 +97,7 @@ def make_parts(
             ):
                 future.result()
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise ChildProcessError(
                 f"{folder}: a worker process was killed (out of memory?); the parts already made "
                 "stay, run again to continue, with fewer workers if memory is short"
             ) from error

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from nowcast.errors import InputError
 from nowcast.radar.archive import SPLITS, ArchiveReader, HKO7Archive
-from nowcast.radar.event_splits import check_same_steps, spans_of, tiles_report
+from nowcast.radar.event_splits import check_given, check_same_steps, spans_of, tiles_report
 from nowcast.radar.event_tiles import (
     Selection,
     TileReader,
+    check_tiles_fit,
     choose_tiles,
     coarse_parts,
     event_stamp,
@@ -209,10 +210,7 @@ def prepare_netcdf(
         minimum_wet_fraction=minimum_wet_fraction,
     )
     given = {"train": train, "valid": valid, "test": test}
-    paths = [Path(path).resolve() for split in given.values() for path in split]
-    if not paths or len(set(paths)) < len(paths):
-        found = "no event" if not paths else "an event given twice"
-        raise InputError(f"{out}: found {found}, expected different events for each split")
+    check_given(out, [Path(path) for split in given.values() for path in split])
     spans = [
         span
         for split, events in given.items()
@@ -226,6 +224,8 @@ def prepare_netcdf(
     ]
     check_same_steps(span.event for span in spans)
     factors = {span.event: factor_for(span.event, grid_spacing_km) for span in spans}
+    for span in spans:
+        check_tiles_fit(span.event, factors[span.event], selections[span.split])
     step = spans[0].event.step_minutes
     fingerprint = content_hash(
         VERSION,
@@ -280,6 +280,9 @@ def prepare_netcdf(
             reports,
             source="CF NetCDF events",
             grid_spacing_km=grid_spacing_km,
+            valid_fraction=valid_fraction,
+            clip_length=clip_length,
+            subsample=subsample,
             **asdict(selections["train"]),
         ),
         fingerprint=fingerprint,

@@ -1,9 +1,9 @@
 """Coarser and smaller grids: area averages, central crops, tiles. Arrays only, no files.
 
-Masks come along: only pixels that count are averaged, and an average counts if at least half of
-its cell's pixels do. HKO-7's frames are averaged in pixel values, that is in dB, the way the
-benchmark's frames are made smaller. Composites in mm/h are averaged in mm/h, before they become
-pixel values: rain rates add up, decibels do not.
+Masks come along: only pixels that count are averaged, and an average counts if at least
+`MINIMUM_SHARE` of its cell's pixels do. HKO-7's frames are averaged in pixel values, that is in
+dB, the way the benchmark's frames are made smaller. Composites in mm/h are averaged in mm/h,
+before they become pixel values: rain rates add up, decibels do not.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def average_pixels(
         return frames, mask
     counting = _cell_sums(mask, factor, np.int32)
     total = _cell_sums(frames * mask, factor, np.int32)
-    counts = 2 * counting >= factor * factor
+    counts = counting >= MINIMUM_SHARE * factor * factor
     # Whole numbers throughout: exact, and the same on every machine.
     divisor = np.maximum(2 * counting, 1)
     average = np.where(counts, (2 * total + counting) // divisor, 0).astype(np.uint8)
@@ -69,7 +69,7 @@ def average_rain_rate(rain_rate_mm_h: NDArray[np.floating], factor: int) -> NDAr
         factor: pixels along each side of a cell.
 
     Returns:
-        (…, y // factor, x // factor) in mm/h, NaN where less than half of a cell was observed.
+        (…, y // factor, x // factor) in mm/h, NaN where too little of a cell was observed.
 
     Raises:
         InputError: the grid is smaller than one cell.

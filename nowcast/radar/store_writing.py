@@ -39,6 +39,8 @@ ReadFrames = Callable[[Several[Reference]], tuple[NDArray[np.uint8], NDArray[np.
 def already_prepared(out: Path, fingerprint: str, overwrite: bool) -> FrameStore | None:
     """The store that stands at `out`, if it was made from the same frames in the same way.
 
+    Parts that lie beside it are removed then.
+
     Args:
         out: the file to be written.
         fingerprint: the content hash of the store to be written there.
@@ -52,6 +54,8 @@ def already_prepared(out: Path, fingerprint: str, overwrite: bool) -> FrameStore
     try:
         store = FrameStore(out)
         if store.fingerprint == fingerprint:
+            # Left over by a preparation that was interrupted while it replaced this store.
+            shutil.rmtree(parts_folder(out), ignore_errors=True)
             log.info("%s is already there, made from the same frames in the same way", out)
             return store
         found = "a frame store made from other frames or with other settings"

@@ -13,6 +13,7 @@ import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,8 +86,9 @@ def write_archive(
     _claim(root, settings)
     static = root / "mask_dat.npz"
     if not static.exists():  # Written anew, it would make stores prepared from here look outdated.
+        masks: dict[str, Any] = {**static_masks(rain.size)}
         with replacing(static) as partial:
-            np.savez_compressed(partial, allow_pickle=False, **static_masks(rain.size))
+            np.savez_compressed(partial, **masks)
     days = FIRST_DAY + 2 * np.arange(sum(counts.values()))
     rainfall_mm = _make_days(root, rain, days, hours_per_day, workers or os.cpu_count() or 1)
     first = 0

@@ -98,15 +98,15 @@ class Canvas:
         """Write a line on white ground.
 
         Args:
-            x: left end, middle or right end, by `align`.
+            x: left end or middle, by `align`.
             y: top of the line, which is as high as `line_height(size)`.
             text: plain text.
             size: height of the font in pixels.
             bold: whether it stands out.
-            align: "left", "middle" or "right".
+            align: "left" or "middle".
         """
         width = text_width(text, size, bold)
-        left = x - {"left": 0, "middle": width // 2, "right": width}[align]
+        left = x - {"left": 0, "middle": width // 2}[align]
         shades = Image.new("L", (width + 2, line_height(size)))
         ImageDraw.Draw(shades).text((0, 0), text, fill=255, font=font(size, bold))
         drawn = np.asarray(shades, np.float32) * ((INK - PAPER) / 255)
@@ -115,10 +115,6 @@ class Canvas:
         target = self.entries[y : y + ramp.shape[0], left : left + ramp.shape[1]]
         part = ramp[: target.shape[0], : target.shape[1]]
         np.copyto(target, part, where=part > PAPER)
-
-    def clear(self, x: int, y: int, width: int, height: int) -> None:
-        """Make a rectangle white."""
-        self.entries[y : y + height, x : x + width] = PAPER
 
     def panel(self, x: int, y: int, classes: np.ndarray, factor: int) -> None:
         """Put a rain field, enlarged by a whole factor, within a frame of one pixel around it.

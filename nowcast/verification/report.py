@@ -19,13 +19,13 @@ from typing import Any, TypedDict, cast
 
 from nowcast.errors import InputError
 from nowcast.files import replacing
-from nowcast.verification.scores import Scores
+from nowcast.verification.scores import COUNT_NAMES, SKILL_NAMES, Scores
 
-THRESHOLD_SCORES = (
-    *("hits", "misses", "false_alarms", "correct_negatives"),
-    *("pod", "far", "csi", "hss", "gss"),
+THRESHOLD_SCORES = (*COUNT_NAMES, *SKILL_NAMES)
+COMPARABLE_SETTINGS = (
+    *("protocol", "split", "step_minutes"),
+    *("frame_shape", "fingerprint", "stride", "at_most", "input_frames"),
 )
-COMPARABLE_SETTINGS = ("protocol", "split", "step_minutes")
 GIT_TIMEOUT_S = 5.0
 
 
@@ -54,7 +54,8 @@ def make_report(scores: Mapping[str, Scores], settings: Mapping[str, Any]) -> Re
     Args:
         scores: accumulators by method; all of the same lead times and thresholds.
         settings: `step_minutes` (minutes between frames) and whatever else names the evaluation:
-            protocol, split, store, checkpoints. Of a path only the name is kept.
+            protocol, split, store and its fingerprint, checkpoints. Of a path only the name is
+            kept.
 
     Raises:
         InputError: no methods, `step_minutes` is missing or not positive, or lead times or
@@ -107,23 +108,55 @@ def read_json(path: str | os.PathLike[str]) -> Report:
     if not isinstance(found, dict) or not expected <= found.keys():
         missing = sorted(expected - set(found if isinstance(found, dict) else ()))
         raise InputError(f"{path}: not a score report: found no {', '.join(missing)}")
-    methods, settings = found["methods"], found["settings"]
-    scores = [
-        isinstance(one, dict) and MethodScores.__required_keys__ <= one.keys()
-        for one in (methods.values() if isinstance(methods, dict) else [None])
-    ]
-    if not scores or not all(scores) or not isinstance(settings, dict):
-        raise InputError(f"{path}: not a score report: expected clips, per_lead, mean per method")
+    for name in ("settings", "versions", "methods"):
+        if not isinstance(found[name], dict):
+            raise InputError(f"{path}: {name}: found {_named(found[name])}, expected a mapping")
+    for name in ("lead_minutes", "thresholds_mm_h"):
+        if not found[name] or not _is_nested(found[name], None):
+            raise InputError(f"{path}: {name}: found {_named(found[name])}, expected numbers")
+    if not found["methods"]:
+        raise InputError(f"{path}: found no methods, expected at least one")
     # Only scores go through NaN; a setting that is null stays None.
-    report = cast(Report, found | {"methods": _swapped(methods, _none_to_nan)})
-    for name, one in report["methods"].items():
-        for key, values in one["per_lead"].items():
-            if len(values) != len(report["lead_minutes"]):
-                raise InputError(
-                    f"{path}: {key} of {name}: found {len(values)} lead times, "
-                    f"expected {len(report['lead_minutes'])}"
-                )
+    report = cast(Report, found | {"methods": _swapped(found["methods"], _none_to_nan)})
+    for name, scores in report["methods"].items():
+        _check_scores(f"{path}: {name}", scores, report)
     return report
+
+
+def _check_scores(where: str, scores: Any, report: Report) -> None:
+    """Refuse scores of a method that are not of the kind that `make_report` gives."""
+    keys = sorted(MethodScores.__required_keys__)
+    if not isinstance(scores, dict) or not set(keys) <= scores.keys():
+        raise InputError(f"{where}: found {_named(scores)}, expected {', '.join(keys)}")
+    if not isinstance(scores["clips"], int):
+        raise InputError(f"{where}: clips: found {_named(scores['clips'])}, expected a number")
+    lead_times, rates = len(report["lead_minutes"]), len(report["thresholds_mm_h"])
+    expected = Scores(1).compute().keys()
+    for kind, names in (("per_lead", expected), ("mean", expected - set(COUNT_NAMES))):
+        if not isinstance(scores[kind], dict) or not names <= scores[kind].keys():
+            raise InputError(f"{where}: {kind}: found {_named(scores[kind])}, expected all scores")
+        for name, values in scores[kind].items():
+            shape = (lead_times,) if kind == "per_lead" else ()
+            shape = (*shape, rates) if name in THRESHOLD_SCORES else shape
+            if not _is_nested(values, *shape):
+                text = " × ".join(map(str, shape)) or "one"
+                raise InputError(
+                    f"{where}: {kind}: {name}: found {_named(values)}, expected {text} numbers"
+                )
+
+
+def _named(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return f"a {'list' if isinstance(value, list) else 'mapping'} of {len(value)}"
+    return f"{value!r:.40}"
+
+
+def _is_nested(values: Any, *shape: int | None) -> bool:
+    """Whether these are numbers in lists within lists of these lengths; None is any length."""
+    if not shape:
+        return isinstance(values, int | float) and not isinstance(values, bool)
+    fits = isinstance(values, list) and shape[0] in (None, len(values))
+    return fits and all(_is_nested(one, *shape[1:]) for one in values)
 
 
 def write_csv(path: str | os.PathLike[str], report: Report) -> None:
@@ -158,8 +191,8 @@ def side_by_side(reports: Mapping[str, Report]) -> Report:
         reports: reports by label, the first one's settings, commit and versions are kept.
 
     Raises:
-        InputError: the reports differ in lead times, thresholds, number of clips, protocol, split
-            or step, so that their numbers cannot be compared.
+        InputError: the reports differ in lead times, thresholds, number of clips or what decides
+            which clips they are, so that their numbers cannot be compared.
     """
     first_label, first = next(iter(reports.items()))
     methods: dict[str, MethodScores] = {}

@@ -96,24 +96,28 @@ class Scores:
         pixel; where `mask` is True it is refused, and the accumulator stays as it was.
 
         Args:
-            prediction: pixel values (batch, time, 1, y, x), clipped to [0, 1] here.
+            prediction: pixel values (batch, time, 1, y, x), clipped to [0, 1], infinities too.
             truth: observed pixel values in [0, 1], floating, same shape.
             mask: True where a pixel counts, same shape.
 
         Raises:
-            InputError: shapes or dtypes do not fit, or a pixel that counts is NaN.
+            InputError: shapes or dtypes do not fit, or a pixel that counts is NaN or, in `truth`,
+                outside of [0, 1].
         """
         forecast, observed, counts = (
             torch.as_tensor(field).detach() for field in (prediction, truth, mask)
         )
         self._check(forecast, observed, counts)
-        joint, sums = _tally(forecast, observed, counts, self._threshold_pixels)
+        joint, sums, outside = _tally(forecast, observed, counts, self._threshold_pixels)
+        if (outside > 0).any():
+            lead_time = int(np.argmax(outside > 0)) + 1
+            raise InputError(
+                f"truth to score: found a value by {outside[lead_time - 1]:g} outside of [0, 1] "
+                f"at lead time {lead_time} in a pixel that counts"
+            )
         if not np.isfinite(sums).all():
             lead_time = int(np.flatnonzero(~np.isfinite(sums).all(axis=1))[0]) + 1
-            raise InputError(
-                f"scores: found NaN or infinity at lead time {lead_time} in a pixel that counts, "
-                "expected finite values"
-            )
+            raise InputError(f"scores: found NaN at lead time {lead_time} in a pixel that counts")
         self._joint += joint
         self._sums += sums
         self.clips += forecast.shape[0]
@@ -210,8 +214,9 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def _tally(
     prediction: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, thresholds: list[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Joint histogram (time, forecast class, observed class) and error sums (time, 5).
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Joint histogram (time, forecast class, observed class), error sums (time, 5), and how far
+    the truth lies outside of [0, 1] at most (time,); NaN where the truth has one.
 
     A class is the number of thresholds that a value reaches. One lead time and a few clips at a
     time, so that memory stays bounded and the results leave the device once.
@@ -219,7 +224,7 @@ def _tally(
     batch, lead_times = prediction.shape[:2]
     clips_at_a_time = max(1, PIXELS_AT_A_TIME // (prediction.shape[3] * prediction.shape[4]))
     classes = len(thresholds) + 1
-    joints, sums = [], []
+    joints, sums, outsides = [], [], []
     for lead_time in range(lead_times):
         parts = [
             _tally_frames(
@@ -230,16 +235,17 @@ def _tally(
             )
             for first in range(0, batch, clips_at_a_time)
         ]
-        joints.append(torch.stack([joint for joint, _ in parts]).sum(dim=0))
-        sums.append(torch.stack([sums_ for _, sums_ in parts]).sum(dim=0))
+        joints.append(torch.stack([joint for joint, _, _ in parts]).sum(dim=0))
+        sums.append(torch.stack([sums_ for _, sums_, _ in parts]).sum(dim=0))
+        outsides.append(torch.stack([outside for _, _, outside in parts]).amax(dim=0))
     joint = torch.stack(joints).cpu().numpy().reshape(lead_times, classes, classes)
-    return joint, torch.stack(sums).cpu().numpy()
+    return joint, torch.stack(sums).cpu().numpy(), torch.stack(outsides).cpu().numpy()
 
 
 def _tally_frames(
     prediction: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, thresholds: list[float]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same of frames (batch, y, x) of one lead time: (classes²,) and (5,)."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same of frames (batch, y, x) of one lead time: (classes²,), (5,) and ()."""
     # Masked pixels become 0 in both, which takes their errors out. Clearing their bits does that to
     # NaN too, at the speed of a multiplication.
     kept_bits = mask.to(torch.int32).neg_()
@@ -247,6 +253,8 @@ def _tally_frames(
     prediction = prediction.view(torch.float32)
     truth = truth.view(torch.int32).bitwise_and(kept_bits).view(torch.float32)
     counts = mask.to(torch.float32)
+    lowest, highest = torch.aminmax(truth)
+    outside = torch.maximum(highest - 1.0, -lowest)
 
     classes = len(thresholds) + 1
     # Comparisons written as floats are several times faster on a CPU than those written as bool.
@@ -271,7 +279,7 @@ def _tally_frames(
             + _gradient_difference(prediction, truth, counts, axis=2)
         ]
     )
-    return joint, sums
+    return joint, sums, outside
 
 
 def _gradient_difference(

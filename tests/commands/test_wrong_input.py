@@ -104,7 +104,13 @@ def test_a_configuration_constructs_no_python_object(untouched, tmp_path):
         ),
         (["pretrain", *CONFIG, "--optimization.steps=-1"], "steps is -1, expected"),
         (
-            ["pretrain", *CONFIG, "--network.strides=[5, 4, 2]", "--run.out=runs/new"],
+            [
+                "pretrain",
+                *CONFIG,
+                "--network.strides=[5, 4, 2]",
+                "--network.up_kernels=[7, 6, 4]",
+                "--run.out=runs/new",
+            ],
             "data/rain.h5: frames are 30 × 30, the network needs sides that are multiples of 40",
         ),
         (["pretrain", *CONFIG, "--inhibition.at=[]"], "inhibition.at: found no module"),

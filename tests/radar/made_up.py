@@ -1,5 +1,7 @@
 """Made-up archives, events and stores for the tests of this folder."""
 
+import os
+import signal
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,6 +50,9 @@ def write_event(path, field=FIELD, *, minutes=(0, 5, 15), name="reflectivity", *
     )
     for attribute in changes.get("without", ()):
         del dataset.attrs[attribute]
+    if "dims" in changes:  # The field as (time, x, y), with the axes called so.
+        x, y = changes["dims"]
+        dataset = dataset.transpose("time", "x", "y").rename(x=x, y=y)
     dataset.to_netcdf(path, engine="h5netcdf")
     return path
 
@@ -74,6 +79,11 @@ class Interrupted(MadeUpFrames):
 
     def __repr__(self):
         return repr(MadeUpFrames())
+
+
+class Killed(MadeUpFrames):
+    def __call__(self, numbers):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Counting(MadeUpFrames):

@@ -133,6 +133,49 @@ def test_a_frame_of_another_day_or_without_a_time_is_refused(archive):
         HKO7Archive(archive, SIZE)
 
 
+def archive_every(root, minutes, number=10, strays=()):
+    """A day of frames; nothing but their names matters."""
+    for minute in (*range(0, minutes * number, minutes), *strays):
+        path = frame_path(root, at(23, minute // 60, minute % 60))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("step", "found"),
+    [
+        (5, r"RAD150523000600\.png: found this time among frames mostly 6 minutes apart, "
+            r"expected multiples of 5 minutes$"),
+        (7, r"RAD150523000000\.png: .*expected multiples of 7 minutes$"),
+        (12, r"RAD150523000600\.png: .*expected multiples of 12 minutes; .*subsampled"),
+        (3, r"found no frames closer than 6 minutes, expected one every 3$"),
+    ],
+)  # fmt: skip
+def test_a_step_that_is_not_the_archives_is_refused(tmp_path, step, found):
+    archive_every(tmp_path, 6)
+    with pytest.raises(InputError, match=found) as raised:
+        HKO7Archive(tmp_path, SIZE, step)
+    assert str(raised.value).startswith(str(tmp_path))
+    assert HKO7Archive(tmp_path, SIZE, 6).splits["all"].frames_missing == 230
+
+
+def test_a_few_frames_between_the_steps_are_taken_as_hko7_has_them(tmp_path):
+    archive_every(tmp_path, 6, number=20, strays=(13, 45))
+    split = HKO7Archive(tmp_path, SIZE).splits["all"]
+    assert (len(split.frames), split.frames_missing) == (22, 220)
+
+
+def test_the_static_mask_is_read_anew_from_a_file_of_the_same_size(archive):
+    path = archive / "mask_dat.npz"
+    np.savez(path, exclude_mask=np.zeros((SIZE, SIZE), np.uint8))
+    size = path.stat().st_size
+    assert not read_exclude_mask(path, SIZE).any()
+    np.savez(path, exclude_mask=np.ones((SIZE, SIZE), np.uint8))
+    assert path.stat().st_size == size
+    assert read_exclude_mask(path, SIZE).all()
+
+
 def test_a_folder_without_frames_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match="radarPNG"):

@@ -56,6 +56,17 @@ def test_row_0_is_north_and_column_0_west_whichever_way_the_file_runs(tmp_path):
     np.testing.assert_array_equal(turned.mask, upright.mask)
 
 
+@pytest.mark.parametrize(
+    "dims", [("x", "y"), ("lon", "lat"), ("longitude", "latitude"), ("X", "Y")]
+)
+def test_a_field_that_lies_across_is_turned_by_the_names_of_its_axes(tmp_path, dims):
+    upright = read_event(write_event(tmp_path / "a.nc"))
+    across = read_event(write_event(tmp_path / "b.nc", dims=dims))
+    assert across.event.shape == (2, 3)
+    np.testing.assert_array_equal(across.frames, upright.frames)
+    np.testing.assert_array_equal(across.mask, upright.mask)
+
+
 def test_subsampling_takes_frames_at_the_step_from_the_first_on(tmp_path):
     path = write_event(tmp_path / "event.nc", FIELD[[0] * 5] + np.arange(5)[:, None, None],
                        minutes=(0, 5, 10, 15, 30))  # fmt: skip
@@ -81,6 +92,8 @@ def test_subsampling_takes_frames_at_the_step_from_the_first_on(tmp_path):
         ({"minutes": (0, 15, 5)}, "strictly increasing"),
         ({"minutes": (0,), "without": ["time_step_minutes"]}, "expected a time step"),
         ({"x": [0.0, 1.0, 5.0]}, "coordinate x unevenly spaced"),
+        ({"dims": ("left", "right")}, r"reflectivity \(time, left, right\), expected axes that"),
+        ({"dims": ("lat", "y")}, r"reflectivity \(time, lat, y\), expected axes that"),
     ],
 )
 def test_an_event_that_is_not_as_expected_is_refused_by_name(tmp_path, changes, found):
@@ -123,7 +136,10 @@ def test_real_events_equal_a_restatement_from_their_packed_numbers(
     path = shared / "real-radar/events" / f"{name}.nc"
     event = open_event(path)
     assert (len(event.times), event.step_minutes) == (frames, step)
-    assert event.grid_spacing_km == pytest.approx(spacing, abs=1e-3) if spacing else True
+    if spacing is None:
+        assert event.grid_spacing_km is None
+    else:
+        assert event.grid_spacing_km == pytest.approx(spacing, abs=1e-3)
     number = frames // 2
     with h5py.File(path) as file:
         packed = file[variable][number]

@@ -212,7 +212,6 @@ def test_events_that_do_not_fit_are_refused_before_the_store_is_touched(tmp_path
         ({"train": [path], "clip_length": 25}, r"a\.nc: found 12 time steps, expected at least 25"),
         ({"train": [path], "grid_spacing_km": 1.5}, r"a\.nc: found a grid spacing of 1 km"),
         ({"train": [path], "step_minutes": 6}, r"a\.nc: found frames every 5 minutes"),
-        ({"train": [path], "tile_size": 9}, "expected at least 9"),
         ({"train": [path], "tile_stride": 0}, "stride of 0"),
         ({"train": [path], "minimum_wet_fraction": 1.0}, r"a\.nc: found 1 tiles too little"),
         ({"train": [path], "valid_fraction": 2.0}, "valid_fraction: found 2.0"),
@@ -220,6 +219,35 @@ def test_events_that_do_not_fit_are_refused_before_the_store_is_touched(tmp_path
         with pytest.raises(InputError, match=found):
             prepare_netcdf(out, **SMALL | arguments)
         assert not out.exists()
+
+
+def test_an_event_smaller_than_a_tile_is_named_before_anything_is_made(tmp_path):
+    large, small = rainy_event(tmp_path / "a.nc", side=32), rainy_event(tmp_path / "b.nc", side=14)
+    for split in ("train", "test"):
+        with pytest.raises(InputError, match=r"b\.nc: .*side of 7 pixels, expected at least 8"):
+            prepare_netcdf(
+                tmp_path / "s.h5", **{"train": [large], split: [small]}, **SMALL | {"tile_size": 8}
+            )
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nc", "b.nc"]
+
+
+def test_events_of_one_name_are_refused_before_they_are_read(tmp_path):
+    one, other = tmp_path / "2010/rain.nc", tmp_path / "2011/rain.nc"
+    with pytest.raises(InputError, match="expected names that differ") as raised:
+        prepare_netcdf(tmp_path / "s.h5", train=[one], test=[other], **SMALL)
+    assert str(one) in str(raised.value)
+    assert str(other) in str(raised.value)
+
+
+def test_a_store_keeps_the_settings_that_decide_its_splits(tmp_path):
+    prepare_netcdf(
+        tmp_path / "s.h5", train=[rainy_event(tmp_path / "a.nc", frames=20)], valid_fraction=0.3,
+        step_minutes=10, subsample=True, **SMALL,
+    )  # fmt: skip
+    kept = FrameStore(tmp_path / "s.h5").preparation
+    assert {key: kept[key] for key in ("valid_fraction", "clip_length", "subsample")} == {
+        "valid_fraction": 0.3, "clip_length": 5, "subsample": True,
+    }  # fmt: skip
 
 
 def test_real_events_keep_the_wet_and_observed_tiles(shared, tmp_path):

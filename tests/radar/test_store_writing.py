@@ -10,7 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import HEIGHT, NUMBERS, START, WIDTH, Counting, Interrupted, MadeUpFrames, write
+from made_up import (
+    HEIGHT,
+    NUMBERS,
+    START,
+    WIDTH,
+    Counting,
+    Interrupted,
+    Killed,
+    MadeUpFrames,
+    write,
+)
 
 from nowcast.errors import InputError
 from nowcast.radar.parts import parts_folder
@@ -111,6 +121,24 @@ def test_the_same_store_is_recognised_and_another_not_replaced_unasked(store_pat
     with pytest.raises(InputError, match="no frame store"):
         already_prepared(store_path, "abc", overwrite=False)
     assert store_path.read_text() == "a letter"
+
+
+def test_parts_left_beside_the_same_store_are_removed(store_path):
+    parts_folder(store_path).mkdir()
+    (parts_folder(store_path) / "block-0.h5").touch()
+    with pytest.raises(InputError):
+        already_prepared(store_path, "abd", overwrite=False)
+    assert parts_folder(store_path).exists()
+    already_prepared(store_path, "abc", overwrite=False)
+    assert [path.name for path in store_path.parent.iterdir()] == ["rain.h5"]
+
+
+def test_a_killed_worker_is_an_error_of_the_system_in_one_line(tmp_path):
+    out = tmp_path / "rain.h5"
+    with pytest.raises(OSError, match=r"rain\.h5\.parts: a worker process was killed") as raised:
+        write(out, Killed(), workers=2)
+    assert "\n" not in str(raised.value)
+    assert not out.exists()
 
 
 def test_what_does_not_fit_together_is_refused_before_anything_is_written(tmp_path):

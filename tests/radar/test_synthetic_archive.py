@@ -61,6 +61,17 @@ def test_the_reader_of_the_published_layout_reads_every_frame(written):
             )
 
 
+def test_older_numpy_gets_no_argument_that_it_would_store_as_an_array(tmp_path, monkeypatch):
+    given = {}
+    save = np.savez_compressed
+    monkeypatch.setattr(
+        np, "savez_compressed", lambda *place, **arrays: given.update(arrays) or save(*place)
+    )
+    settings = {"train_days": 1, "valid_days": 0, "test_days": 0, "hours_per_day": 0.1}
+    write_archive(tmp_path, SyntheticRain(size=32), **settings)
+    assert set(given) == {"exclude_mask", "outlier_mask", "out_boundary_mask"}
+
+
 def test_listed_rainfall_is_the_mean_of_the_frames(written):
     with np.load(written / "mask_dat.npz", allow_pickle=False) as masks:
         assert set(masks) == {"exclude_mask", "outlier_mask", "out_boundary_mask"}

@@ -114,6 +114,10 @@ def test_reports_of_the_same_clips_are_put_side_by_side(report):
     [
         ({"lead_minutes": [5, 10, 15]}, "second: not comparable with first: lead times"),
         ({"settings": {**SETTINGS, "split": "valid"}}, "split valid, not test"),
+        ({"settings": {**SETTINGS, "frame_shape": [60, 60]}}, r"frame_shape \[60, 60\], not None"),
+        ({"settings": {**SETTINGS, "fingerprint": "ab"}}, "fingerprint ab, not None"),
+        ({"settings": {**SETTINGS, "stride": 1}}, "stride 1, not None"),
+        ({"settings": {**SETTINGS, "at_most": 9}}, "at_most 9, not None"),
     ],
 )
 def test_reports_that_cannot_be_compared_are_refused(report, change, message):
@@ -132,10 +136,59 @@ def test_a_file_that_is_no_report_is_refused_by_name(tmp_path, text):
         read_json(tmp_path / "absent.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lead_minutes": 3}, "lead_minutes: found 3, expected numbers"),
+        ({"lead_minutes": []}, "lead_minutes: found a list of 0"),
+        ({"thresholds_mm_h": ["1"]}, "thresholds_mm_h: found a list of 1, expected numbers"),
+        ({"settings": []}, "settings: found a list of 0, expected a mapping"),
+        ({"versions": None}, "versions: found None"),
+        ({"methods": {"near": 1}}, "near: found 1, expected clips, mean, per_lead"),
+    ],
+)
+def test_a_report_with_wrong_types_is_refused(report, tmp_path, change, message):
+    (tmp_path / "odd.json").write_text(json.dumps({**report, **change}))
+    with pytest.raises(InputError, match=rf"odd\.json: {message}"):
+        read_json(tmp_path / "odd.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clips": "2"}, "clips: found '2', expected a number"),
+        ({"per_lead": []}, "per_lead: found a list of 0, expected all scores"),
+        ({"per_lead": {"csi": 3}}, "per_lead: found a mapping of 1, expected all scores"),
+        ({"mean": {"csi": 3}}, "mean: found a mapping of 1, expected all scores"),
+    ],
+)
+def test_scores_of_wrong_types_are_refused(report, tmp_path, change, message):
+    report["methods"]["far"] |= change
+    (tmp_path / "odd.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match=rf"odd\.json: far: {message}"):
+        read_json(tmp_path / "odd.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "score", "value"),
+    [
+        ("per_lead", "csi", 3),
+        ("per_lead", "mse", [1, 2, "3"]),
+        ("mean", "hss", 1),
+        ("mean", "gdl", [1]),
+    ],
+)
+def test_a_score_of_another_shape_is_refused(report, tmp_path, kind, score, value):
+    report["methods"]["far"][kind][score] = value
+    (tmp_path / "odd.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match=rf"odd\.json: far: {kind}: {score}: found "):
+        read_json(tmp_path / "odd.json")
+
+
 def test_a_report_with_a_lead_time_cut_off_is_refused(report, tmp_path):
     report["lead_minutes"].pop()
     write_json(tmp_path / "cut.json", report)
-    with pytest.raises(InputError, match="found 3 lead times, expected 2"):
+    with pytest.raises(InputError, match=r"hits: found a list of 3, expected 2 × 5 numbers"):
         read_json(tmp_path / "cut.json")
 
 

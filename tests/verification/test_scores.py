@@ -236,6 +236,27 @@ def test_nan_where_the_mask_counts_is_refused_and_changes_nothing():
     assert_same(before, scores.compute(), relative=0)
 
 
+@pytest.mark.parametrize("value", [1.01, -0.2, np.inf, -np.inf])
+def test_truth_outside_of_0_to_1_is_refused_where_the_mask_counts(value):
+    prediction, truth, mask = random_fields(4)
+    scores = Scores(4)
+    truth, mask = truth.copy(), mask.copy()
+    truth[0, 2, 0, 3, 3], mask[0, 2, 0, 3, 3] = value, False
+    scores.update(prediction, truth, mask)
+    before = scores.compute()
+    mask[0, 2, 0, 3, 3] = True
+    with pytest.raises(InputError, match=r"truth to score: .*outside of \[0, 1\] at lead time 3"):
+        scores.update(prediction, truth, mask)
+    assert_same(before, scores.compute(), relative=0)
+
+
+def test_an_infinite_prediction_is_clipped_like_any_other():
+    truth = np.array([0.25, 0.75], np.float32).reshape(1, 1, 1, 1, 2)
+    scores = Scores(1)
+    scores.update(np.array([-np.inf, np.inf]).reshape(truth.shape), truth, truth > 0)
+    assert scores.compute()["mae"].item() == 0.5
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

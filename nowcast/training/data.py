@@ -5,7 +5,9 @@ unbroken run would have seen, whatever the number of worker processes, and R pro
 what one process with an R-fold batch sees.
 """
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +25,10 @@ from nowcast.radar.store import FrameStore, Sequence
 
 Clip = tuple[Tensor, Tensor]
 """Frames uint8 (time, 1, y, x) and mask bool of the same shape."""
+
+
+SECONDS_TO_SAVE = 20.0
+"""How long a worker outlives SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,7 @@ class ClipData(pl.LightningDataModule):
         workers = self.settings.workers
         return {
             "num_workers": workers,
-            "worker_init_fn": _leave_signals_to_the_trainer,
+            "worker_init_fn": _outlive_a_stop,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": workers > 0,
         }
@@ -262,7 +268,7 @@ class BatchesToScore:
             clips,
             batch_size=settings.batch_size,
             num_workers=settings.workers,
-            worker_init_fn=_leave_signals_to_the_trainer,
+            worker_init_fn=_outlive_a_stop,
         )
 
     def __len__(self) -> int:
@@ -273,10 +279,20 @@ class BatchesToScore:
             yield split_clip(clip, self.input_frames)
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """A terminal's Ctrl-C reaches all processes; workers must live until the step is saved."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _outlive_a_stop(worker: int) -> None:
+    """Let a worker live on for a while when the whole process group is told to stop.
+
+    A terminal's Ctrl-C and a scheduler's SIGTERM reach workers too; were they gone at once, the
+    trainer could not finish its step and save it.
+    """
+
+    def end_later(number: int, frame: Any) -> None:
+        timer = threading.Timer(SECONDS_TO_SAVE, os._exit, (0,))
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_later)
 
 
 def _as_tensors(store: FrameStore, sequence: Sequence, start: np.datetime64, length: int) -> Clip:

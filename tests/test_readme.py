@@ -50,10 +50,10 @@ def commands():
     return [shlex.split(line, comments=True) for line in lines]
 
 
-def write_event(path, first_hour):
-    """Rain over 480 km, 30 frames, in dBZ with a Z–R relation of its own."""
+def write_event(path, first_hour, hours):
+    """Rain over 480 km every 5 minutes, in dBZ with a Z–R relation of its own."""
     rain = SyntheticRain(size=120, step_minutes=5, missing_fraction=0, outages_per_day=0, seed=2)
-    frames = [pixels for _, pixels, _ in rain.simulate(np.datetime64("2020-06-01"), hours=2.5)]
+    frames = [pixels for _, pixels, _ in rain.simulate(np.datetime64("2020-06-01"), hours=hours)]
     dbz = np.repeat(np.repeat(np.stack(frames) / 255 * 70 - 10, 4, 1), 4, 2).astype(np.float32)
     kilometres = 1000.0 * np.arange(480)
     start = np.datetime64("2020-06-01", "ns") + np.timedelta64(first_hour, "h")
@@ -77,8 +77,11 @@ def folder(tmp_path_factory):
     days = {"train_days": 1, "valid_days": 1, "test_days": 1}
     write_archive(folder / "data/hko7", rain, **days, hours_per_day=3)
     (folder / "data/events").mkdir()
-    for hour, name in enumerate(("fmi_20160928", "knmi_20100826", "fmi_20170509")):
-        write_event(folder / f"data/events/{name}.nc", hour)
+    # The second is long enough to leave clips for validation.
+    for first, (name, hours) in enumerate(
+        (("fmi_20160928", 2.5), ("knmi_20100826", 5), ("fmi_20170509", 2.5))
+    ):
+        write_event(folder / f"data/events/{name}.nc", first, hours)
     before = os.getcwd()
     os.chdir(folder)
     yield folder

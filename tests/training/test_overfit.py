@@ -36,5 +36,5 @@ def test_300_steps_on_one_real_clip_bring_the_loss_below_half_of_persistences(sh
         optimizer.step()
         schedule.step()
     learnt, persistence = loss_of(network(inputs, 20)), loss_of(Persistence().forecast(inputs, 20))
-    assert float(learnt) < 0.5 * float(persistence)
-    assert float(persistence) > 100  # a wet clip
+    assert learnt.item() < 0.5 * persistence.item()
+    assert persistence.item() > 100  # a wet clip

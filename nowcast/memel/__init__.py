@@ -12,7 +12,7 @@ nothing else of the project.
 """
 
 from nowcast.memel.inhibition import deactivate, most_monosemantic
-from nowcast.memel.insertion import insert, inserted, remove
+from nowcast.memel.insertion import insert, inserted, remove, without_statistics
 from nowcast.memel.layer import MEmeL
 from nowcast.memel.scale import monosemantic_scale, update_statistics
 
@@ -25,4 +25,5 @@ __all__ = [
     "most_monosemantic",
     "remove",
     "update_statistics",
+    "without_statistics",
 ]

@@ -1,13 +1,21 @@
 """Which activations are inhibited, and how.
 
-Both functions take activations as rows, one for each selection: (sample, activation) to select in
-every sample, (1, all activations) to select in the whole batch.
+Activations are taken as rows, one for each selection: (sample, activation) to select in every
+sample, (1, all activations) to select in the whole batch.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from nowcast.memel.arrangement import Arrangement
+
+GROUP = 16
+"""Activations that are compared at once in long rows, by measurement on CPUs."""
+
+LONG = 2**14
+"""From so many columns on, groups are faster."""
 
 
 def most_monosemantic(phi: Tensor, top: int) -> Tensor:
@@ -17,12 +25,37 @@ def most_monosemantic(phi: Tensor, top: int) -> Tensor:
         phi: monosemantic scale (rows, columns).
         top: how many are taken in each row (the paper's n_n, E.3).
     """
+    columns = phi.shape[1]
+    groups = columns // GROUP
+    if columns < LONG or groups < top:
+        return _largest(phi, top)
+    # The `top` largest lie in the `top` groups whose maxima are largest: one fast pass for the
+    # maxima leaves few candidates. Group g holds the columns g, g + groups, g + 2 · groups, …
+    # What does not fill a whole group is a candidate anyway.
+    full = GROUP * groups
+    best = _largest(phi[:, :full].unflatten(1, (GROUP, groups)).amax(1), top)
+    starts = torch.arange(0, full, groups, device=phi.device)
+    candidates = (best[:, None, :] + starts[:, None]).flatten(1)
+    if full < columns:
+        rest = torch.arange(full, columns, device=phi.device)
+        candidates = torch.cat([candidates, rest.expand(len(phi), -1)], 1)
+    return candidates.gather(1, _largest(phi.gather(1, candidates), top))
+
+
+def _largest(values: Tensor, top: int) -> Tensor:
     if top == 1:
-        return phi.argmax(1, keepdim=True)
-    return phi.topk(top, dim=1, sorted=False).indices
+        return values.argmax(1, keepdim=True)
+    return values.topk(top, dim=1, sorted=False).indices
 
 
-def deactivate(z: Tensor, selected: Tensor, mean: Tensor, delta: float | Tensor) -> Tensor:
+def deactivate(
+    z: Tensor,
+    selected: Tensor,
+    mean: Tensor,
+    delta: float | Tensor,
+    arrangement: Arrangement | None = None,
+    keep: object = None,
+) -> Tensor:
     """Replace selected activations by their means, with a gradient of −Δ (Eqs. 10–12, E.3).
 
     z' = −Δ·z + (mean + Δ·z)_ng, where ng means without gradient. Δ = 1 is the paper's reverse
@@ -30,33 +63,58 @@ def deactivate(z: Tensor, selected: Tensor, mean: Tensor, delta: float | Tensor)
     value is exactly the mean: the formula taken literally would be off by rounding.
 
     Args:
-        z: activations (rows, columns).
-        selected: columns to replace in each row, as `most_monosemantic` gives them.
-        mean: mean of each selected neuron, in the shape of `selected`.
-        delta: Δ, a number or a scalar tensor.
+        z: activations (rows, columns), or of any shape where an `arrangement` makes rows of them.
+        selected: columns to replace in each row, as `most_monosemantic` gives them; or True where
+            to replace (rows, columns).
+        mean: what to put there, in the shape of `selected`.
+        delta: Δ, a number or a tensor that broadcasts to `selected`.
+        arrangement: how `z` becomes rows.
+        keep: lives as long as the gradient can be asked for.
 
     Returns:
         z' in shape and dtype of `z`.
     """
-    delta = torch.as_tensor(delta, dtype=z.dtype, device=z.device)
-    return _Deactivate.apply(z, selected, mean.to(z.dtype), delta)
+    if isinstance(delta, Tensor):
+        delta = delta.to(z.dtype)
+    replaced: Tensor = _Deactivate.apply(z, selected, mean.to(z.dtype), delta, arrangement, keep)
+    return replaced
 
 
 class _Deactivate(torch.autograd.Function):
     """Written out, because autograd's own way through gather and scatter reads z four times."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, selected: Tensor, mean: Tensor, delta: Tensor) -> Tensor:
-        ctx.save_for_backward(selected, delta)
-        return z.scatter(1, selected, mean)
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        selected: Tensor,
+        mean: Tensor,
+        delta: Tensor | float,
+        arrangement: Arrangement | None,
+        keep: object,
+    ) -> Tensor:
+        ctx.arrangement, ctx.keep = arrangement, keep
+        if isinstance(delta, Tensor):
+            ctx.delta = None
+            ctx.save_for_backward(selected, delta)
+        else:
+            ctx.delta = delta
+            ctx.save_for_backward(selected)
+        rows = arrangement.in_rows(z) if arrangement else z
+        if selected.dtype == torch.bool:
+            replaced = torch.where(selected, mean, rows)
+        else:
+            replaced = rows.scatter(1, selected, mean)
+        return arrangement.from_rows(replaced) if arrangement else replaced
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        selected, delta = ctx.saved_tensors
-        return (
-            gradient.scatter(1, selected, -delta * gradient.gather(1, selected)),
-            None,
-            None,
-            None,
-        )
+        selected = ctx.saved_tensors[0]
+        slope = -(ctx.saved_tensors[1] if ctx.delta is None else ctx.delta)
+        rows = ctx.arrangement.in_rows(gradient) if ctx.arrangement else gradient
+        if selected.dtype == torch.bool:
+            rows = torch.where(selected, slope * rows, rows)
+        else:
+            rows = rows.scatter(1, selected, slope * rows.gather(1, selected))
+        return ctx.arrangement.from_rows(rows) if ctx.arrangement else rows, *[None] * 5

@@ -1,16 +1,31 @@
 """The MEmeL layer: statistics, selection and inhibition in one parameter-free module."""
 
 import math
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from nowcast.memel.inhibition import deactivate, most_monosemantic
-from nowcast.memel.scale import monosemantic_scale, update_statistics
+from nowcast.memel.arrangement import Arrangement, Neurons, Per, arrange, check_mask
+from nowcast.memel.decision import Decision, Decisions, in_backward, may_be_repeated
+from nowcast.memel.inhibition import most_monosemantic
+from nowcast.memel.scale import (
+    at_least_one,
+    compensated,
+    monosemantic_scale,
+    update_statistics,
+)
 
-Per = Literal["sample", "batch"]
-Neurons = Literal["element", "channel", "last"]
+THRESHOLD_RATE = 0.05
+"""Largest change of the logarithm of the moving threshold in a call."""
+
+STATISTICS = ("mean", "variance", "calls", "count")
+"""Names of the layer's buffers, in its contract with checkpoints."""
+
+Observer = Callable[[Tensor, Decision], None]
+"""Is handed the activations of each call, and what the layer decided."""
 
 
 class MEmeL(nn.Module):
@@ -25,18 +40,32 @@ class MEmeL(nn.Module):
     followed: nothing is modified before `late_start`.
 
     Args:
-        top: activations deactivated per selection (n_n). The paper's main results use 1.
-        per: one selection per "sample" (E.3) or per "batch" (4.1.2).
-        delta: 1 reverse deactivation, 0 naive (a), −1 naive (b), above 1 stronger (E.3).
-        epsilon: variance compensation (D.2). The paper gives no value.
-        forget_step: after that many calls older samples decay (n_f, D.1). The paper gives no value.
+        top: activations deactivated per selection (n_n). Default 1, that of the paper's main
+            results (4.1.2). Not used with `share`.
+        per: one selection per "sample" (E.3, the default: what is selected does not depend on what
+            else is in the batch) or per "batch" (4.1.2).
+        delta: 1, the default, is reverse deactivation (Eq. 12), 0 naive (a) (Eq. 10), −1 naive (b)
+            (Eq. 11), above 1 stronger (E.3).
+        epsilon: variance compensation (D.2). The paper gives no value; at 0.001 it matters only for
+            neurons that vary a thousand times less than the average.
+        forget_step: after that many calls older samples decay (n_f, D.1). The paper gives no value;
+            10,000 calls are 500 to 2,000 training steps of the recurrent network.
         late_start: calls that only collect statistics (l_s, D.2), counted from 0 in training mode.
-            In a recurrent network a training step makes several calls. The paper gives no value.
+            In a recurrent network a training step makes several calls. The paper gives no value;
+            with 1,000 calls the statistics rest on thousands of samples before they are used.
         neurons: what a neuron is: every "element" of a sample (hidden state of a ConvGRU), a
             "channel" (second dimension; the others are samples), or the "last" dimension's entries
             (features of a transformer; batch and tokens are samples).
         in_evaluation: keep deactivating in evaluation mode too, statistics frozen (the paper's
             "-T" rows, F.1).
+        share: select by a moving threshold instead of the `top`: every activation whose φ exceeds
+            it, the threshold moving in each call so that this share of the activations is selected
+            in the long run. The authors' follow-up (arXiv 2503.23298) found a threshold for 1–2 %
+            of the neurons to be needed at scale; how the threshold moves here is our own: by at
+            most 5 % a call, from where the share of normally distributed neurons would lie.
+        synchronize: in training by several processes, take the samples of all of them into the
+            statistics, as SyncBatchNorm does. Without, each process keeps its own; tell
+            DistributedDataParallel `broadcast_buffers=False` then, or it hands round the first's.
 
     Raises:
         ValueError: for a setting that is out of range.
@@ -46,6 +75,7 @@ class MEmeL(nn.Module):
     variance: Tensor
     calls: Tensor
     count: Tensor
+    threshold: Tensor | None
 
     def __init__(
         self,
@@ -57,6 +87,8 @@ class MEmeL(nn.Module):
         late_start: int = 1_000,
         neurons: Neurons = "element",
         in_evaluation: bool = False,
+        share: float | None = None,
+        synchronize: bool = False,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -65,14 +97,18 @@ class MEmeL(nn.Module):
             ("forget_step", forget_step, 1),
             ("late_start", late_start, 0),
         ):
-            if value < least:
+            if not value >= least:
                 raise ValueError(f"MEmeL: {name} must be at least {least}, found {value}")
+        if not math.isfinite(delta):
+            raise ValueError(f"MEmeL: delta must be finite, found {delta}")
         if per not in get_args(Per):
             raise ValueError(f"MEmeL: per must be one of {get_args(Per)}, found {per!r}")
         if neurons not in get_args(Neurons):
             raise ValueError(
                 f"MEmeL: neurons must be one of {get_args(Neurons)}, found {neurons!r}"
             )
+        if share is not None and not 0 < share < 1:
+            raise ValueError(f"MEmeL: share must be between 0 and 1, found {share}")
         self.top = top
         self.per: Per = per
         self.delta = delta
@@ -81,31 +117,55 @@ class MEmeL(nn.Module):
         self.late_start = late_start
         self.neurons: Neurons = neurons
         self.in_evaluation = in_evaluation
+        self.share = share
+        self.synchronize = synchronize
         # The shape is that of the first activations seen, or of a loaded checkpoint.
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("variance", torch.empty(0))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("threshold", None if share is None else _normal_quantile(share))
+        self.mask: Tensor | None = None
+        """Padding mask of the present call, where `forward` is given none."""
+        self.observer: Observer | None = None
+        self.script: Iterator[Decision] | None = None
+        """Decisions to carry out instead of own ones, statistics frozen."""
+        self._decisions = Decisions()
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Activations `z`, first dimension the sample, to activations of the same shape.
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Activations to activations of the same shape.
+
+        Args:
+            z: activations, the first dimension the sample.
+            mask: bool, True = counts, in the shape of leading dimensions of `z` that are samples:
+                (batch, token) where neurons are the last dimension, else (batch,). What does not
+                count is neither selected nor taken into the statistics.
 
         Raises:
-            ValueError: if the statistics are those of other neurons than `z` has, or if a selection
-                asks for more activations than there are.
+            ValueError: if the statistics are those of other neurons than `z` has, if a selection
+                asks for more activations than there are, or if the mask does not fit.
         """
         if not (self.training or (self.in_evaluation and self.mean.numel())):
             return z
-        self._fit_statistics(z)
-        inhibited = self._inhibit(z)
-        if self.training:
-            self._collect(z.detach())
-        return inhibited
+        keep = None
+        if self.script is not None:
+            decision = next(self.script)
+        elif self.training and in_backward():
+            decision = self._decisions.of(z)
+        else:
+            decision = self._decide(z.detach(), self.mask if mask is None else mask)
+            if may_be_repeated(z):
+                keep = self._decisions.keep(decision, z)
+        if self.observer is not None:
+            self.observer(z.detach(), decision)
+        return decision.apply(z, keep)
 
     @torch.no_grad()
     def scale(self, z: Tensor) -> Tensor:
         """Monosemantic scale φ of `z` by the statistics as they stand, in their precision."""
-        mean, variance = self._aligned(z, self.mean), self._aligned(z, self.variance)
+        mean, variance = self.mean, self.variance
+        if self.neurons == "channel":
+            mean, variance = (s.view(-1, *[1] * (z.ndim - 2)) for s in (mean, variance))
         return monosemantic_scale(z, mean, variance, self.epsilon)
 
     def reset(self) -> None:
@@ -113,101 +173,136 @@ class MEmeL(nn.Module):
         self.mean, self.variance = self.mean.new_empty(0), self.variance.new_empty(0)
         self.calls.zero_()
         self.count.zero_()
+        if self.share is not None and self.threshold is not None:
+            self.threshold.copy_(_normal_quantile(self.share))
 
     def extra_repr(self) -> str:
         """Settings, for `print(model)`."""
         return (
             f"top={self.top}, per={self.per!r}, delta={self.delta}, epsilon={self.epsilon}, "
             f"forget_step={self.forget_step}, late_start={self.late_start}, "
-            f"neurons={self.neurons!r}, in_evaluation={self.in_evaluation}"
+            f"neurons={self.neurons!r}, in_evaluation={self.in_evaluation}, share={self.share}, "
+            f"synchronize={self.synchronize}"
         )
 
-    def _inhibit(self, z: Tensor) -> Tensor:
-        order = _memory_order(z)
-        phi = self._rows(self.scale(z.detach()), order)
+    @torch.no_grad()
+    def _decide(self, z: Tensor, mask: Tensor | None) -> Decision:
+        """Select by the statistics as they stand; in training, take `z` into them afterwards."""
+        if mask is not None:
+            check_mask(mask, z, self.neurons)
+        arrangement = arrange(z, self.neurons, self.per if self.share is None else None)
+        self._fit_statistics(z, arrangement, mask)
+        mean, variance = arrangement.flat(self.mean), arrangement.flat(self.variance)
+        deviations = _deviations(z, mean, arrangement, mask)
+        sums = arrangement.over_samples(deviations) if self.training else None
+        squares = deviations.square_()
+        sums_of_squares = arrangement.over_samples(squares) if self.training else None
+        phi = squares.div_(arrangement.beside_grid(compensated(variance, self.epsilon)))
+        if mask is not None:
+            phi.masked_fill_(~arrangement.in_grid(_spread(mask, z)), -1.0)
+        phi = phi.view(arrangement.rows, -1)
+        calls, count = _number(self.calls), _number(self.count)
+        started = (calls >= self.late_start) & (count >= 2)
+        if self.threshold is None:
+            decision = self._select_top(z, phi, mean, arrangement, started, mask is not None)
+        else:
+            decision = self._select_above(z, phi, mean, arrangement, started)
+        if sums is not None and sums_of_squares is not None:
+            batch: int | Tensor = arrangement.samples
+            if mask is not None:
+                batch = mask.sum() * (batch // mask.numel())
+            above = None if self.threshold is None else (phi > self.threshold).sum()
+            if self.synchronize and _several_processes():
+                sums, sums_of_squares, batch, above = _of_all(sums, sums_of_squares, batch, above)
+            if above is not None:
+                self._move_threshold(above, batch * arrangement.neurons, count >= 2)
+            # From forget_step on, the past weighs as much as batch · forget_step samples (D.1).
+            known = _choose(calls < self.forget_step, count, batch * self.forget_step)
+            if isinstance(batch, Tensor):
+                known = torch.where(batch > 0, known, count)
+            update_statistics(mean, variance, known, sums, sums_of_squares, batch)
+            self.count.copy_(known + batch)
+            self.calls.add_(1)
+        return decision
+
+    def _select_top(
+        self,
+        z: Tensor,
+        phi: Tensor,
+        mean: Tensor,
+        arrangement: Arrangement,
+        started: bool | Tensor,
+        masked: bool,
+    ) -> Decision:
         if self.top > phi.shape[1]:
             raise ValueError(f"MEmeL: top={self.top} of {phi.shape[1]} activations per {self.per}")
-        rows = self._rows(z, order)
         selected = most_monosemantic(phi, self.top)
-        # Late start without a branch on a tensor's value: z itself and −1 leave all as it is.
-        started = (self.calls >= self.late_start) & (self.count >= 2)
-        mean = self._mean_at(selected, z, order).to(z.dtype)
-        mean = torch.where(started, mean, rows.detach().gather(1, selected))
-        inhibited = deactivate(rows, selected, mean, torch.where(started, self.delta, -1.0))
-        in_order = inhibited.reshape(z.shape[0], *(z.shape[d] for d in order))
-        return in_order.permute(0, *(order.index(d) + 1 for d in range(1, z.ndim)))
+        if masked:  # A sample of less than `top` activations that count.
+            started = (phi.gather(1, selected) >= 0) & started
+        # Where not started, z itself with Δ = −1: it leaves all as it is.
+        replacement = _choose(
+            started,
+            mean.take(arrangement.neuron_at(selected)).to(z.dtype),
+            arrangement.in_rows(z).gather(1, selected) if started is not True else None,
+        )
+        return Decision(arrangement, selected, replacement, _choose(started, self.delta, -1.0))
 
-    @torch.no_grad()
-    def _collect(self, z: Tensor) -> None:
-        batch = z.numel() // self.mean.numel()
-        # From forget_step on, the past weighs as much as batch · forget_step samples (D.1).
-        known = torch.where(self.calls < self.forget_step, self.count, batch * self.forget_step)
-        z = z.to(self.mean.dtype)
-        mean, variance = self.mean, self.variance
-        if self.neurons == "element":
-            # As flat as they lie in memory: several times faster than over strided dimensions.
-            order = [d + 1 for d in _memory_order(self.mean, 0)]
-            z = z.permute(0, *order).reshape(z.shape[0], -1)
-            mean, variance = (s.permute([d - 1 for d in order]).view(-1) for s in (mean, variance))
-        samples = self._sample_dimensions(z)
-        batch_mean = z.mean(samples, keepdim=True)
-        batch_variance = (z - batch_mean).square_().mean(samples)
-        batch_mean = batch_mean.view_as(batch_variance)
-        update_statistics(mean, variance, known, batch_mean, batch_variance, batch)
-        self.count.copy_(known + batch)
-        self.calls.add_(1)
+    def _select_above(
+        self,
+        z: Tensor,
+        phi: Tensor,
+        mean: Tensor,
+        arrangement: Arrangement,
+        started: bool | Tensor,
+    ) -> Decision:
+        assert self.threshold is not None
+        selected = (phi > self.threshold).logical_and_(torch.as_tensor(started, device=z.device))
+        means = mean[:, None].expand(-1, arrangement.inner).reshape(1, -1)
+        return Decision(arrangement, selected, means.to(z.dtype), self.delta)
 
-    def _fit_statistics(self, z: Tensor) -> None:
-        neurons = z.detach()[0] if self.neurons == "element" else z.new_empty(self._neuron_shape(z))
+    def _move_threshold(
+        self, above: Tensor, activations: int | Tensor, known: bool | Tensor
+    ) -> None:
+        """One step of tracking a quantile of φ, on a logarithmic scale."""
+        assert self.threshold is not None
+        assert self.share is not None
+        excess = (above / at_least_one(activations) / self.share - 1).clamp(-1, 1)
+        self.threshold.mul_(torch.exp(THRESHOLD_RATE * excess * known))
+
+    def _fit_statistics(self, z: Tensor, arrangement: Arrangement, mask: Tensor | None) -> None:
+        """Start statistics for the neurons of `z`, or see that those at hand are theirs."""
+        shape = arrangement.neuron_shape
         if not self.mean.numel():
             dtype = torch.promote_types(z.dtype, torch.float32)
-            self.mean = torch.zeros_like(neurons, dtype=dtype)
-            self.variance = torch.zeros_like(neurons, dtype=dtype)
-        elif self.mean.shape != neurons.shape:
+            self.mean = arrangement.statistic(z.new_zeros(shape, dtype=dtype))
+            self.variance = arrangement.statistic(z.new_zeros(shape, dtype=dtype))
+            self._start_near(z, arrangement, mask)
+        elif self.mean.shape != shape:
             raise ValueError(
                 f"MEmeL: statistics are of neurons {tuple(self.mean.shape)}, activations have "
-                f"{tuple(neurons.shape)}; call reset() to start them anew"
+                f"{shape}; call reset() to start them anew"
             )
-        elif self.neurons == "element" and _memory_order(neurons, 0) != _memory_order(self.mean, 0):
-            for name in ("mean", "variance"):
-                statistic = getattr(self, name)
-                setattr(
-                    self, name, torch.empty_like(neurons, dtype=statistic.dtype).copy_(statistic)
-                )
+        elif not arrangement.fits(self.mean):
+            self.mean = arrangement.statistic(self.mean)
+            self.variance = arrangement.statistic(self.variance)
 
-    def _neuron_shape(self, z: Tensor) -> torch.Size:
-        return z.shape[1:2] if self.neurons == "channel" else z.shape[-1:]
-
-    def _sample_dimensions(self, z: Tensor) -> list[int]:
-        match self.neurons:
-            case "element":
-                return [0]
-            case "channel":
-                return [0, *range(2, z.ndim)]
-            case "last":
-                return list(range(z.ndim - 1))
-
-    def _aligned(self, z: Tensor, statistic: Tensor) -> Tensor:
-        """A statistic of the neurons in a shape that broadcasts to the activations."""
-        if self.neurons == "channel":
-            return statistic.view(-1, *[1] * (z.ndim - 2))
-        return statistic
-
-    def _rows(self, z: Tensor, order: list[int]) -> Tensor:
-        """A row for each selection, in the order in which `z` lies in memory."""
-        rows = z.shape[0] if self.per == "sample" else 1
-        return z.permute(0, *order).reshape(rows, -1)
-
-    def _mean_at(self, selected: Tensor, z: Tensor, order: list[int]) -> Tensor:
-        """Means of the neurons at columns of the rows."""
-        if self.neurons == "element":
-            flat = self.mean.permute([d - 1 for d in order]).reshape(-1)
-            return flat[selected % flat.numel()]
-        dimension = 1 if self.neurons == "channel" else z.ndim - 1
-        inner = math.prod(z.shape[d] for d in order[order.index(dimension) + 1 :])
-        return self.mean[selected // inner % self.mean.numel()]
+    def _start_near(self, z: Tensor, arrangement: Arrangement, mask: Tensor | None) -> None:
+        """Let the first deviations be small: sums of large squares would lose digits."""
+        mean = arrangement.flat(self.mean)
+        sums = arrangement.over_samples(_deviations(z, mean, arrangement, mask))
+        samples = sums.new_full((1,), arrangement.samples)
+        if mask is not None:
+            samples = samples * mask.sum() / mask.numel()
+        if self.synchronize and _several_processes():
+            together = torch.cat([sums, samples])
+            dist.all_reduce(together)
+            sums, samples = together[:-1], together[-1:]
+        mean.copy_(sums / samples.clamp_min(1))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        own = [prefix + name for name in (*STATISTICS, "threshold")]
+        if not any(name in state_dict for name in own):
+            return  # Of a model without the layer: nothing is known, and nothing is missing.
         # A fresh layer takes the shape of the saved statistics; one in use keeps its own, and
         # nn.Module then refuses statistics of another shape.
         fresh = not self.mean.numel()
@@ -219,13 +314,66 @@ class MEmeL(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> "MEmeL":
         # A model cast to half precision keeps its statistics in float32 or better.
-        mean, variance = self.mean, self.variance
+        kept = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
         super()._apply(fn, recurse)
-        if torch.finfo(self.mean.dtype).bits < torch.finfo(torch.float32).bits:
-            self.mean, self.variance = mean.to(self.mean.device), variance.to(self.mean.device)
+        for name, before in kept.items():
+            after = self._buffers[name]
+            assert after is not None
+            if after.is_floating_point() and after.element_size() < 4:
+                self._buffers[name] = before.to(after.device)
         return self
 
 
-def _memory_order(z: Tensor, first: int = 1) -> list[int]:
-    """Dimensions from `first` on, those that lie furthest apart in memory first."""
-    return sorted(range(first, z.ndim), key=lambda d: -z.stride()[d])
+def _deviations(z: Tensor, mean: Tensor, arrangement: Arrangement, mask: Tensor | None) -> Tensor:
+    """Grid of z − mean in the precision of the statistics, 0 where a mask says so."""
+    values, mean = arrangement.in_grid(z), arrangement.beside_grid(mean)
+    same = values.dtype == mean.dtype
+    deviations = values - mean if same else values.to(mean.dtype).sub_(mean)
+    if mask is not None:
+        deviations.masked_fill_(~arrangement.in_grid(_spread(mask, z)), 0.0)
+    return deviations
+
+
+def _spread(mask: Tensor, z: Tensor) -> Tensor:
+    """A mask of samples over all activations."""
+    return mask.reshape(*mask.shape, *[1] * (z.ndim - mask.ndim)).expand(z.shape)
+
+
+def _number(scalar: Tensor) -> int | Tensor:
+    """A number where reading it costs nothing: on the CPU, which then computes without tensors."""
+    if scalar.device.type == "cpu" and not torch.compiler.is_compiling():
+        return int(scalar)
+    return scalar
+
+
+def _choose(condition: bool | Tensor, if_true: Any, if_false: Any) -> Any:
+    if isinstance(condition, Tensor):
+        return torch.where(condition, if_true, if_false)
+    return if_true if condition else if_false
+
+
+def _several_processes() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _of_all(
+    sums: Tensor, squares: Tensor, batch: int | Tensor, above: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Sums over all processes."""
+    counts = [torch.as_tensor(n, device=sums.device) for n in (batch, above) if n is not None]
+    # In double precision, which keeps counts exact.
+    together = torch.cat([part.double().view(-1) for part in (sums, squares, *counts)])
+    dist.all_reduce(together)
+    sums, squares, numbers = together.split([len(sums), len(sums), len(counts)])
+    dtype = squares.dtype
+    return (
+        sums.to(dtype),
+        squares.to(dtype),
+        numbers[0].round().long(),
+        numbers[1] if len(counts) > 1 else None,
+    )
+
+
+def _normal_quantile(share: float) -> Tensor:
+    """What φ of a normally distributed neuron exceeds with this probability."""
+    return (2**0.5 * torch.erfinv(torch.tensor(1 - share, dtype=torch.float64))).square().float()

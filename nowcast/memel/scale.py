@@ -19,39 +19,51 @@ def monosemantic_scale(z: Tensor, mean: Tensor, variance: Tensor, epsilon: float
         φ in the shape of `z`, in the precision of the statistics, always finite: where all
         variances are 0, a neuron at its mean has φ = 0 and any other a very large one.
     """
-    denominator = variance + epsilon * variance.mean()
-    limits = torch.finfo(denominator.dtype)
-    phi = (z.to(denominator.dtype) - mean).square_().div_(denominator.clamp_min(limits.tiny))
-    return phi.clamp_max_(limits.max)
+    squares = (z.to(variance.dtype) - mean).square_()
+    return squares.div_(compensated(variance, epsilon)).clamp_max_(torch.finfo(squares.dtype).max)
+
+
+def compensated(variance: Tensor, epsilon: float) -> Tensor:
+    """Denominator of φ: each neuron's variance + ε · their average (D.2), never 0."""
+    denominator = torch.add(variance, variance.sum(), alpha=epsilon / variance.numel())
+    return denominator.clamp_min_(torch.finfo(variance.dtype).tiny)
 
 
 def update_statistics(
     mean: Tensor,
     variance: Tensor,
-    count: Tensor,
-    batch_mean: Tensor,
-    batch_variance: Tensor,
-    batch: int,
+    count: int | Tensor,
+    deviations: Tensor,
+    squares: Tensor,
+    batch: int | Tensor,
 ) -> None:
     """Take a batch into the running mean and variance, in place (Lemma 3.2, Eqs. 8 and 9).
 
-    Afterwards mean and variance are those of all `count + batch` samples, to rounding.
+    With m samples known and b new ones, of which D = Σ (z − mean) and S = Σ (z − mean)² about the
+    mean known so far, Lemma 3.2 reads
+
+        mean + D / (m + b)    and    ((m − 1) · variance + S − D² / (m + b)) / (m + b − 1).
+
+    In this form each activation is read once, and no digits are lost where the mean is large.
+    Afterwards mean and variance are those of all m + b samples, to rounding.
 
     Args:
-        mean: running mean of each neuron.
-        variance: running unbiased variance of each neuron.
-        count: how many samples the running statistics stand for, a scalar tensor; 0 at first.
-        batch_mean: mean of each neuron over the batch.
-        batch_variance: its *biased* variance over the batch (divided by `batch`).
-        batch: how many samples the batch brings.
+        mean: running mean of each neuron. Before the first samples: any value near theirs.
+        variance: running unbiased variance of each neuron; 0 before the first samples.
+        count: m, how many samples the running statistics stand for; 0 at first.
+        deviations: D of each neuron.
+        squares: S of each neuron. Overwritten.
+        batch: b, how many samples the batch brings; where 0, nothing changes.
     """
-    known = count.double()
-    total = known + batch
-    freedom = (total - 1).clamp_min(1)
-    shift = batch_mean - mean
-    dtype = mean.dtype
-    between = (known * batch / (freedom * total)).to(dtype)
-    variance.mul_(((known - 1).clamp_min(0) / freedom).to(dtype))
-    variance.add_(batch_variance * (batch / freedom).to(dtype))
-    variance.add_(between * shift.square())
-    mean.add_(shift * (batch / total).to(dtype))
+    total = at_least_one(count + batch)
+    shift = deviations / total
+    squares.addcmul_(deviations, shift, value=-1.0).div_(at_least_one(batch))
+    mean.add_(shift)
+    # (m − 1) / (m + b − 1) is 1 − b / (m + b − 1), for m = 0 too: its variance is 0.
+    weight = batch / at_least_one(total - 1)
+    variance.lerp_(squares, weight.to(variance.dtype) if isinstance(weight, Tensor) else weight)
+
+
+def at_least_one(number: int | Tensor) -> int | Tensor:
+    """The number, or 1 if it is less."""
+    return number.clamp_min(1) if isinstance(number, Tensor) else max(number, 1)

@@ -1,8 +1,8 @@
 """Which dimensions of activations are neurons, and how the activations lie in memory."""
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -22,6 +22,7 @@ class Arrangement:
     Args:
         shape: of the activations, the sample first.
         order: all dimensions but the first, those that lie furthest apart in memory first.
+        contiguous: whether that is their own order.
         rows: selections that are made.
         neuron_shape: the shape of a statistic of the neurons.
         outer: flat positions before the neurons, the samples among them.
@@ -31,6 +32,7 @@ class Arrangement:
 
     shape: tuple[int, ...]
     order: tuple[int, ...]
+    contiguous: bool
     rows: int
     neuron_shape: tuple[int, ...]
     outer: int
@@ -48,7 +50,7 @@ class Arrangement:
 
     def from_rows(self, rows: Tensor) -> Tensor:
         """Undo `in_rows`."""
-        if self._sorted:
+        if self.contiguous:
             return rows.view(self.shape)
         in_order = rows.view(self.shape[0], *(self.shape[d] for d in self.order))
         return in_order.permute(0, *(self.order.index(d) + 1 for d in range(1, len(self.shape))))
@@ -87,15 +89,11 @@ class Arrangement:
             columns = columns // self.inner
         return columns if self.rows == self.outer else columns % self.neurons
 
-    @cached_property
-    def _sorted(self) -> bool:
-        return self.order == tuple(range(1, len(self.shape)))
-
     def _in_order(self, z: Tensor) -> Tensor:
-        return z if self._sorted else z.permute(0, *self.order)
+        return z if self.contiguous else z.permute(0, *self.order)
 
     def _statistic_in_order(self, statistic: Tensor) -> Tensor:
-        if statistic.ndim == 1 or self._sorted:
+        if statistic.ndim == 1 or self.contiguous:
             return statistic
         return statistic.permute([d - 1 for d in self.order])
 
@@ -122,11 +120,27 @@ def _arrange(
     else:
         dimension = 1 if neurons == "channel" else len(shape) - 1
         place = order.index(dimension)
-        outer = shape[0] * math.prod(shape[d] for d in order[:place])
+        outer = shape[0] * _product(shape[d] for d in order[:place])
         neuron_shape = (shape[dimension],)
-        inner = math.prod(shape[d] for d in order[place + 1 :])
+        inner = _product(shape[d] for d in order[place + 1 :])
     rows = {"sample": shape[0], "batch": 1, None: outer}[per]
-    return Arrangement(shape, order, rows, neuron_shape, outer, math.prod(neuron_shape), inner)
+    return Arrangement(
+        shape,
+        order,
+        order == tuple(range(1, len(shape))),
+        rows,
+        neuron_shape,
+        outer,
+        _product(neuron_shape),
+        inner,
+    )
+
+
+def _product(numbers: Iterable[int]) -> int:
+    product = 1  # Not math.prod, which torch.compile does not trace.
+    for number in numbers:
+        product = product * number
+    return product
 
 
 _arrange_once = lru_cache(maxsize=1024)(_arrange)

@@ -145,11 +145,11 @@ class MEmeL(nn.Module):
             ValueError: if the statistics are those of other neurons than `z` has, if a selection
                 asks for more activations than there are, or if the mask does not fit.
         """
-        if not (self.training or (self.in_evaluation and self.mean.numel())):
-            return z
         keep = None
         if self.script is not None:
             decision = next(self.script)
+        elif not (self.training or (self.in_evaluation and self.mean.numel())):
+            return z
         elif self.training and in_backward():
             decision = self._decisions.of(z)
         else:
@@ -257,8 +257,9 @@ class MEmeL(nn.Module):
     ) -> Decision:
         assert self.threshold is not None
         selected = (phi > self.threshold).logical_and_(torch.as_tensor(started, device=z.device))
-        means = mean[:, None].expand(-1, arrangement.inner).reshape(1, -1)
-        return Decision(arrangement, selected, means.to(z.dtype), self.delta)
+        # A copy: the statistics move on before it is used.
+        means = mean[:, None].expand(-1, arrangement.inner).reshape(1, -1).to(z.dtype, copy=True)
+        return Decision(arrangement, selected, means, self.delta)
 
     def _move_threshold(
         self, above: Tensor, activations: int | Tensor, known: bool | Tensor

@@ -21,20 +21,31 @@ class Decision:
     Args:
         arrangement: of the activations.
         selected: columns in each row, int64 (rows, top), or bool (rows, columns).
-        replacement: what is put there, in a shape that broadcasts to `selected`.
-        delta: Δ, a number or in a shape that broadcasts to `selected`.
+        mean: what is put there, in a shape that broadcasts to `selected`.
+        delta: Δ.
+        started: whether anything is replaced; a tensor where that is known on the device alone, or
+            differs among the selected columns.
     """
 
     arrangement: Arrangement
     selected: Tensor
-    replacement: Tensor
-    delta: Tensor | float
+    mean: Tensor
+    delta: float
+    started: bool | Tensor = True
 
     def apply(self, z: Tensor, keep: object = None) -> Tensor:
         """Activations with the selected ones replaced; `keep` lives as long as their gradient."""
-        return deactivate(
-            z, self.selected, self.replacement, self.delta, self.arrangement, keep=keep
-        )
+        if self.started is False and keep is None:
+            return z
+        mean: Tensor = self.mean
+        delta: float | Tensor = self.delta
+        if self.started is not True:
+            # Without a branch on a tensor's value: z itself with Δ = −1 leaves all as it is.
+            started = torch.as_tensor(self.started, device=z.device)
+            unchanged = self.arrangement.in_rows(z.detach()).gather(1, self.selected)
+            mean = torch.where(started, mean, unchanged)
+            delta = torch.where(started, self.delta, -1.0)
+        return deactivate(z, self.selected, mean, delta, self.arrangement, keep)
 
     def values(self, z: Tensor) -> Tensor:
         """The selected activations of `z`, flat."""
@@ -52,7 +63,9 @@ class Decision:
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept:
+class Kept:
+    """A decision, and what to recognise its call by."""
+
     decision: Decision
     fingerprint: Tensor
 
@@ -66,18 +79,18 @@ class Decisions:
     """
 
     def __init__(self) -> None:
-        self._kept: weakref.WeakValueDictionary[int, _Kept] = weakref.WeakValueDictionary()
+        self._kept: weakref.WeakValueDictionary[int, Kept] = weakref.WeakValueDictionary()
         self._next = 0
         self._repeated = -1
 
-    def keep(self, decision: Decision, z: Tensor) -> object:
+    def keep(self, decision: Decision, z: Tensor) -> Kept:
         """Remember what was decided for activations `z`, until what is returned is dropped."""
-        kept = _Kept(decision, _fingerprint(z.detach(), decision.arrangement))
+        kept = Kept(decision, _fingerprint(z.detach(), decision.arrangement))
         self._kept[self._next] = kept
         self._next += 1
         return kept
 
-    def of(self, z: Tensor) -> Decision:
+    def of(self, z: Tensor) -> Kept:
         """The decision of the earlier call that had the activations `z`.
 
         Raises:
@@ -92,7 +105,7 @@ class Decisions:
                     continue
                 if same(_fingerprint(z.detach(), kept.decision.arrangement), kept.fingerprint):
                     self._repeated = number
-                    return kept.decision
+                    return kept
         raise RuntimeError(
             "MEmeL: called during backward with activations that no earlier call had; activation "
             "checkpointing works with use_reentrant=False"

@@ -151,7 +151,8 @@ class MEmeL(nn.Module):
         elif not (self.training or (self.in_evaluation and self.mean.numel())):
             return z
         elif self.training and in_backward():
-            decision = self._decisions.of(z)
+            keep = self._decisions.of(z)
+            decision = keep.decision
         else:
             decision = self._decide(z.detach(), self.mask if mask is None else mask)
             if may_be_repeated(z):
@@ -239,13 +240,8 @@ class MEmeL(nn.Module):
         selected = most_monosemantic(phi, self.top)
         if masked:  # A sample of less than `top` activations that count.
             started = (phi.gather(1, selected) >= 0) & started
-        # Where not started, z itself with Δ = −1: it leaves all as it is.
-        replacement = _choose(
-            started,
-            mean.take(arrangement.neuron_at(selected)).to(z.dtype),
-            arrangement.in_rows(z).gather(1, selected) if started is not True else None,
-        )
-        return Decision(arrangement, selected, replacement, _choose(started, self.delta, -1.0))
+        means = mean.take(arrangement.neuron_at(selected)).to(z.dtype)
+        return Decision(arrangement, selected, means, self.delta, started)
 
     def _select_above(
         self,

@@ -110,8 +110,8 @@ class _Deactivate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        selected = ctx.saved_tensors[0]
-        slope = -(ctx.saved_tensors[1] if ctx.delta is None else ctx.delta)
+        selected, *delta = ctx.saved_tensors  # Once: checkpointing lets each be read once.
+        slope = -(delta[0] if delta else ctx.delta)
         rows = ctx.arrangement.in_rows(gradient) if ctx.arrangement else gradient
         if selected.dtype == torch.bool:
             rows = torch.where(selected, slope * rows, rows)

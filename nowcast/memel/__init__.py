@@ -11,13 +11,19 @@ nothing else of the project.
     memel.remove(model)              # the model is as it was
 """
 
+from nowcast.memel.arrangement import Neurons, Per
 from nowcast.memel.inhibition import deactivate, most_monosemantic
 from nowcast.memel.insertion import insert, inserted, remove, without_statistics
 from nowcast.memel.layer import MEmeL
 from nowcast.memel.scale import monosemantic_scale, update_statistics
+from nowcast.memel.update_probe import UpdateEffect, UpdateProbe
 
 __all__ = [
     "MEmeL",
+    "Neurons",
+    "Per",
+    "UpdateEffect",
+    "UpdateProbe",
     "deactivate",
     "insert",
     "inserted",

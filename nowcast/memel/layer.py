@@ -64,7 +64,8 @@ class MEmeL(nn.Module):
             of the neurons to be needed at scale; how the threshold moves here is our own: by at
             most 5 % a call, from where the share of normally distributed neurons would lie.
         synchronize: in training by several processes, take the samples of all of them into the
-            statistics, as SyncBatchNorm does. Without, each process keeps its own; tell
+            statistics, as SyncBatchNorm does: the default, so that they together learn what one
+            with all samples would. Without, each process keeps its own and nothing is sent; tell
             DistributedDataParallel `broadcast_buffers=False` then, or it hands round the first's.
 
     Raises:
@@ -88,7 +89,7 @@ class MEmeL(nn.Module):
         neurons: Neurons = "element",
         in_evaluation: bool = False,
         share: float | None = None,
-        synchronize: bool = False,
+        synchronize: bool = True,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -263,8 +264,13 @@ class MEmeL(nn.Module):
         """One step of tracking a quantile of φ, on a logarithmic scale."""
         assert self.threshold is not None
         assert self.share is not None
-        excess = (above / at_least_one(activations) / self.share - 1).clamp(-1, 1)
+        # At least 4 in the denominator: where few are expected, or none, the limit to the steps would
+        # else cut off more on one side than on the other.
+        expected = activations * self.share
+        excess = ((above - expected) / _at_least(4.0, expected)).clamp(-1, 1)
         self.threshold.mul_(torch.exp(THRESHOLD_RATE * excess * known))
+        limits = torch.finfo(self.threshold.dtype)
+        self.threshold.clamp_(limits.tiny, limits.max)
 
     def _fit_statistics(self, z: Tensor, arrangement: Arrangement, mask: Tensor | None) -> None:
         """Start statistics for the neurons of `z`, or see that those at hand are theirs."""

@@ -59,7 +59,9 @@ class UpdateRow:
         update_median: its median.
         loss_change: mean change of the loss by the step, relative to the loss before it; with the
             selected neurons held at their means in both, except in the row that holds none.
-        decrease_beyond_original: `decrease_mean` less that of the first row, clip by clip.
+        decrease_beyond_original: `decrease_mean` less that of "Original", batch by batch.
+        decrease_beyond_naive_a: `decrease_mean` less that of "Naive (a)", batch by batch: its
+            forward pass is the same, so that what remains is what the gradient −Δ does.
     """
 
     neurons: int
@@ -69,6 +71,7 @@ class UpdateRow:
     update_median: Interval
     loss_change: Interval
     decrease_beyond_original: Interval
+    decrease_beyond_naive_a: Interval
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def measure_update_effects(
                 steps[row].append(trial.step(batch, delta))
     except ValueError as error:
         raise InputError(f"{checkpoint}: {error}") from error
-    return {row: _summary(steps[row], steps["Original"]) for row in DELTAS}
+    return {row: _summary(steps[row], steps["Original"], steps["Naive (a)"]) for row in DELTAS}
 
 
 class _Trial:
@@ -244,18 +247,25 @@ def _until(
         yield next(batches)
 
 
-def _summary(steps: Sequence[_Step], original: Sequence[_Step]) -> UpdateRow:
+def _summary(
+    steps: Sequence[_Step], original: Sequence[_Step], naive_a: Sequence[_Step]
+) -> UpdateRow:
     decrease = [step.decrease for step in steps]
     update = [step.update for step in steps]
-    beyond = [s.decrease.mean() - o.decrease.mean() for s, o in zip(steps, original, strict=True)]
+
+    def beyond(others: Sequence[_Step]) -> list[np.ndarray]:
+        pairs = zip(steps, others, strict=True)
+        return [np.array([own.decrease.mean() - other.decrease.mean()]) for own, other in pairs]
+
     return UpdateRow(
         neurons=sum(map(len, decrease)),
-        decrease_mean=_bootstrap(decrease, np.nanmean),
-        decrease_median=_bootstrap(decrease, np.nanmedian),
-        update_mean=_bootstrap(update, np.nanmean),
-        update_median=_bootstrap(update, np.nanmedian),
-        loss_change=_bootstrap([np.array([step.loss_change]) for step in steps], np.nanmean),
-        decrease_beyond_original=_bootstrap([np.array([value]) for value in beyond], np.nanmean),
+        decrease_mean=_bootstrap(decrease, np.mean),
+        decrease_median=_bootstrap(decrease, np.median),
+        update_mean=_bootstrap(update, np.mean),
+        update_median=_bootstrap(update, np.median),
+        loss_change=_bootstrap([np.array([step.loss_change]) for step in steps], np.mean),
+        decrease_beyond_original=_bootstrap(beyond(original), np.mean),
+        decrease_beyond_naive_a=_bootstrap(beyond(naive_a), np.mean),
     )
 
 
@@ -284,10 +294,10 @@ def format_update_effects(rows: Mapping[str, UpdateRow]) -> str:
     """The rows as aligned text, in percent, each value with its interval."""
     columns: dict[str, Callable[[UpdateRow], Interval]] = {
         "decrease ratio": lambda row: row.decrease_mean,
-        "median": lambda row: row.decrease_median,
         "beyond Original": lambda row: row.decrease_beyond_original,
+        "beyond Naive (a)": lambda row: row.decrease_beyond_naive_a,
         "total update ratio": lambda row: row.update_mean,
-        "median ": lambda row: row.update_median,
+        "its median": lambda row: row.update_median,
         "loss": lambda row: row.loss_change,
     }
     cells = [["in percent", *columns]]
@@ -308,5 +318,7 @@ def format_update_effects(rows: Mapping[str, UpdateRow]) -> str:
 
 
 def _percent(interval: Interval) -> str:
+    if interval.low == interval.high == 0:
+        return "–"
     value, low, high = (f"{100 * x:.3g}" for x in (interval.value, interval.low, interval.high))
     return f"{value} ({low} to {high})"

@@ -12,7 +12,7 @@ from nowcast.benchmarks.training_step import StepShape, TrainingStep
 from nowcast.errors import InputError
 from nowcast.memory import keep_freed_memory
 from nowcast.models.encoder_forecaster import EncoderForecaster
-from nowcast.training.protocol import HIDDEN_STATES
+from nowcast.training.inhibition import HIDDEN_STATES
 
 
 def measure_memel(

@@ -36,6 +36,7 @@ def evaluate_offline(
     thresholds_mm_h: tuple[float, ...] = THRESHOLDS_MM_H,
     device: str = "auto",
     beside: tuple[Path, ...] = (),
+    memel_in_testing: bool = False,
 ) -> Report:
     """Score methods on all clips of a split and write scores.json, scores.csv and scores.png.
 
@@ -52,6 +53,8 @@ def evaluate_offline(
         device: where networks run: "auto", "cpu", "cuda".
         beside: scores.json of earlier evaluations of the same clips, to print in one table with
             this one's; a method that is in several is shown with the name of its file's folder.
+        memel_in_testing: score each network that was last trained with MEmeL a second time, as
+            "NAME-T", with its layers on and their statistics frozen (the paper's F.1).
 
     Raises:
         InputError: if a checkpoint, the store or an earlier evaluation does not fit, or `out`
@@ -59,7 +62,7 @@ def evaluate_offline(
     """
     check_place(out, folder=True)
     checkpoints = checkpoints or {}
-    methods = methods_to_compare(baselines, checkpoints, data, device)
+    methods = methods_to_compare(baselines, checkpoints, data, device, memel_in_testing)
     store = data.open()
     clips = SequentialClips(store, split, data.length, stride, at_most)
     settings = {

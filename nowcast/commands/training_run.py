@@ -13,7 +13,8 @@ from nowcast.files import check_place, replacing
 from nowcast.memel import MEmeL
 from nowcast.rendering import write_learning_curves
 from nowcast.training.callbacks import read_learning_curve
-from nowcast.training.protocol import HIDDEN_STATES, RunSettings
+from nowcast.training.inhibition import HIDDEN_STATES
+from nowcast.training.protocol import RunSettings
 
 
 def add_memel(parser: CommandParser) -> None:

@@ -5,18 +5,15 @@ learning curve) and `config.yaml` (written by the command). Training that is sta
 same folder with the same settings goes on from `last.ckpt`.
 """
 
-import copy
 import hashlib
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -34,16 +31,16 @@ from nowcast.training.callbacks import (
     StepBar,
 )
 from nowcast.training.data import ClipData, DataSettings
+from nowcast.training.inhibition import (
+    Inhibition,
+    check_layers,
+    insert_layers,
+    keep_statistics,
+)
 from nowcast.training.module import NowcastModule, OptimizationSettings
 from nowcast.training.resuming import plain, steps_done
 
 log = logging.getLogger("nowcast")
-
-Inhibition = Mapping[str, Any]
-"""Settings of `MEmeL`, and `at`: names or globs of the modules that a layer follows."""
-
-HIDDEN_STATES = ("encoder.stages.*.rnn.cell", "forecaster.stages.*.rnn.cell")
-"""Where the paper puts its six layers (E.1): after each ConvGRU's hidden state."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def pretrain(
     pl.seed_everything(run.seed, verbose=False)
     model = EncoderForecaster(network)
     if inhibition is not None:
-        _insert(model, inhibition)
+        insert_layers(model, inhibition)
     return _train(model, data, optimization, run, inhibition, started_from=None)
 
 
@@ -163,9 +160,14 @@ def finetune(
     pl.seed_everything(run.seed, verbose=False)
     model = EncoderForecaster(description.network)
     if inhibition is not None:
-        _insert(model, inhibition)
+        insert_layers(model, inhibition)
     load_weights(model, content, checkpoint)
-    _keep_statistics(model, fresh_statistics, checkpoint, description, data.open())
+    if fresh_statistics:
+        for layer in memel.inserted(model).values():
+            layer.reset()
+    else:
+        store = data.open()
+        keep_statistics(model, checkpoint, description, store.path, store.shape)
     started_from = {
         "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
         "checkpoint_inhibition": description.inhibition,
@@ -173,31 +175,6 @@ def finetune(
         "fresh_statistics": fresh_statistics,
     }
     return _train(model, data, optimization, run, inhibition, started_from)
-
-
-def _insert(model: EncoderForecaster, inhibition: Inhibition) -> None:
-    try:
-        memel.insert(model, **inhibition)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def _keep_statistics(
-    model: EncoderForecaster,
-    fresh_statistics: bool,
-    checkpoint: Path,
-    description: Description,
-    store: FrameStore,
-) -> None:
-    """Start the statistics of MEmeL layers anew where asked to; refuse those of another grid."""
-    for layer in memel.inserted(model).values():
-        if fresh_statistics:
-            layer.reset()
-        elif layer.mean.ndim > 1 and description.frame_shape != store.shape:
-            raise InputError(
-                f"{checkpoint}: has MEmeL statistics of frames of {description.frame_shape}, "
-                f"{store.path} has {store.shape}; ask for fresh statistics"
-            )
 
 
 def _train(
@@ -237,7 +214,7 @@ def _train(
         return run.checkpoint
     clips = ClipData(data, run.seed, optimization.steps, run.valid_clips)
     _check_frame_shape(model, store)
-    _check_layers(model, data, store)
+    check_layers(model, data.batch_size, store.shape)
     keep_freed_memory()
     # What the engine says of itself helps no user of ours.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -286,15 +263,6 @@ def _trainer(optimization: OptimizationSettings, run: RunSettings) -> pl.Trainer
         use_distributed_sampler=False,
         default_root_dir=run.out,
     )
-
-
-def _check_layers(model: EncoderForecaster, data: DataSettings, store: FrameStore) -> None:
-    """Refuse MEmeL layers that cannot work, by a forward without numbers."""
-    frames = torch.empty(data.batch_size, 1, 1, *store.shape, device="meta")
-    try:
-        copy.deepcopy(model).to("meta").train()(frames, lead_times=1)
-    except (ValueError, TypeError) as error:
-        raise InputError(str(error)) from error
 
 
 def _check_frame_shape(model: EncoderForecaster, store: FrameStore) -> None:

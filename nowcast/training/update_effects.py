@@ -22,9 +22,9 @@ from nowcast.models.checkpoint import load_weights, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster
 from nowcast.progress import progress
 from nowcast.training.data import DataSettings, RandomClips, split_clip
+from nowcast.training.inhibition import HIDDEN_STATES
 from nowcast.training.loss import balanced_loss
 from nowcast.training.module import OptimizationSettings
-from nowcast.training.protocol import HIDDEN_STATES
 
 DELTAS: Mapping[str, float | None] = {
     "Original": None,

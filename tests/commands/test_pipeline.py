@@ -12,6 +12,10 @@ import yaml
 from as_user import CHAIN, EXPERIMENT, contents, nowcast, write_experiment
 from PIL import Image
 
+from nowcast import memel
+from nowcast.models.checkpoint import load
+from nowcast.training.inhibition import load_inhibited
+
 LENGTH, INPUTS, STEP_S = 25, 5, 360
 CSI_AT_MM_H = (0.5, 2.0, 5.0, 10.0, 30.0)
 
@@ -229,3 +233,31 @@ def test_a_listed_day_without_frames_is_reported_and_not_refused(folder, tmp_pat
     assert "1 of 2 train days have no frame: 2013-02-03" in caplog.text
     with h5py.File(tmp_path / "rain.h5") as file:
         assert 0 < len(file["times"]) <= 5
+
+
+def test_networks_can_be_scored_with_their_memel_layers_on(folder, tmp_path):
+    run = folder / "runs/pretrain/last.ckpt"
+    options = ("--config", folder / "experiment.yaml", "--out", tmp_path / "on", "--baselines=[]",
+               "--at_most=4")  # fmt: skip
+    pretrained = ("--checkpoints", f'{{"A": "{run}"}}')
+    said = nowcast("evaluate", *options, *pretrained, "--memel_in_testing=true")
+    assert said.status == 0, said.err
+    report = json.loads((tmp_path / "on/scores.json").read_text())
+    assert list(report["methods"]) == ["A", "A-T"]
+    off, on = (report["methods"][name]["per_lead"]["mse"] for name in ("A", "A-T"))
+    np.testing.assert_allclose(off, on, rtol=0.2)
+    assert off != on
+    # What the layers do in testing, restated: the network with its statistics as they are.
+    trained = load_inhibited(run)
+    layers = memel.inserted(trained.network)
+    before = {name: layer.mean.clone() for name, layer in layers.items()}
+    frames = torch.rand(2, 5, 1, 30, 30, generator=torch.Generator().manual_seed(0))
+    forecast = trained.forecast(frames, 20)
+    assert not torch.equal(forecast, load(run).forecast(frames, 20))
+    assert all(torch.equal(layer.mean, before[name]) for name, layer in layers.items())
+    # The network that was finetuned without them has none.
+    said = nowcast("evaluate", "--config", folder / "experiment.yaml", "--out", tmp_path / "off",
+                   "--memel_in_testing=true")  # fmt: skip
+    assert said.status == 2
+    assert "found no checkpoint with MEmeL layers" in said.err
+    assert not (tmp_path / "off").exists()

@@ -3,8 +3,9 @@
 from nowcast.models.checkpoint import read_checkpoint
 from nowcast.models.encoder_forecaster import NetworkSettings
 from nowcast.training.data import DataSettings
+from nowcast.training.inhibition import HIDDEN_STATES
 from nowcast.training.module import OptimizationSettings
-from nowcast.training.protocol import HIDDEN_STATES, RunSettings
+from nowcast.training.protocol import RunSettings
 
 NETWORK = NetworkSettings(hidden=(4, 6, 6), features=(2, 6, 6), up_features=(2, 6, 6))
 INHIBITION = {"at": HIDDEN_STATES, "late_start": 8}

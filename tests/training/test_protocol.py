@@ -12,7 +12,8 @@ from nowcast.errors import InputError
 from nowcast.models.checkpoint import load, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
 from nowcast.training.callbacks import read_learning_curve
-from nowcast.training.protocol import HIDDEN_STATES, finetune, pretrain
+from nowcast.training.inhibition import HIDDEN_STATES
+from nowcast.training.protocol import finetune, pretrain
 
 
 def test_pretraining_leaves_a_checkpoint_that_forecasts_and_a_learning_curve(store, tmp_path):
@@ -58,7 +59,7 @@ def test_statistics_of_another_grid_are_refused_unless_started_anew(store, tmp_p
     ("inhibition", "said"),
     [
         ({"top": 100_000}, "top=100000 of"),
-        ({"at": ["encoder"]}, "Encoder returns list, expected a tensor"),
+        ({"at": ["encoder"], "item": 7}, "Encoder returns list .* expected a tensor as 7"),
         ({"at": ["decoder"]}, "no module is called 'decoder'"),
     ],
 )

@@ -5,19 +5,15 @@ ways (a) and (b), and with reverse deactivation.
 """
 
 import copy
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nowcast import memel
 from nowcast.errors import InputError
-from nowcast.files import replacing
 from nowcast.models.checkpoint import load_weights, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster
 from nowcast.progress import progress
@@ -25,6 +21,7 @@ from nowcast.training.data import DataSettings, RandomClips, split_clip
 from nowcast.training.inhibition import HIDDEN_STATES
 from nowcast.training.loss import balanced_loss
 from nowcast.training.module import OptimizationSettings
+from nowcast.training.update_rows import Step, UpdateRow, summary
 
 DELTAS: Mapping[str, float | None] = {
     "Original": None,
@@ -33,54 +30,6 @@ DELTAS: Mapping[str, float | None] = {
     "Reverse deactivation": 1.0,
 }
 """Δ of each row of Table 3; None replaces nothing."""
-
-RESAMPLES = 2_000
-"""Bootstrap samples behind a confidence interval."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class UpdateRow:
-    """A row of the table. All ratios are fractions, not percent.
-
-    Args:
-        neurons: how many selected activations it rests on.
-        decrease_mean: mean of 1 − φ(z*)/φ(z), z* being z after the step (4.3).
-        decrease_median: its median.
-        update_mean: mean of |z*/z − 1| (4.3); it explodes where z is near 0.
-        update_median: its median.
-        loss_change: mean change of the loss by the step, relative to the loss before it; with the
-            selected neurons held at their means in both, except in the row that holds none.
-        decrease_beyond_original: `decrease_mean` less that of "Original", batch by batch.
-        decrease_beyond_naive_a: `decrease_mean` less that of "Naive (a)", batch by batch: its
-            forward pass is the same, so that what remains is what the gradient −Δ does.
-    """
-
-    neurons: int
-    decrease_mean: Interval
-    decrease_median: Interval
-    update_mean: Interval
-    update_median: Interval
-    loss_change: Interval
-    decrease_beyond_original: Interval
-    decrease_beyond_naive_a: Interval
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One step of one row: per selected activation, and the loss before and after."""
-
-    decrease: np.ndarray
-    update: np.ndarray
-    loss_change: float
 
 
 def measure_update_effects(
@@ -143,13 +92,20 @@ def measure_update_effects(
     try:
         if not all(layer.mean.numel() for layer in layers.values()):
             trial.collect_statistics(batches, statistics_batches)
-        steps: dict[str, list[_Step]] = {row: [] for row in DELTAS}
-        for batch in _until(batches, neurons, lambda: steps):
+        steps: dict[str, list[Step]] = {row: [] for row in DELTAS}
+
+        def step_on(batch: list[Tensor]) -> None:
             for row, delta in DELTAS.items():
                 steps[row].append(trial.step(batch, delta))
+
+        step_on(next(batches))
+        in_a_batch = min(len(row[0].decrease) for row in steps.values())
+        further = -(-neurons // max(1, in_a_batch)) - 1
+        for _ in progress(range(further), "probing training steps", unit="batches"):
+            step_on(next(batches))
     except ValueError as error:
         raise InputError(f"{checkpoint}: {error}") from error
-    return {row: _summary(steps[row], steps["Original"], steps["Naive (a)"]) for row in DELTAS}
+    return {row: summary(steps[row], steps["Original"], steps["Naive (a)"]) for row in DELTAS}
 
 
 class _Trial:
@@ -190,7 +146,7 @@ class _Trial:
                 self.loss(next(batches))
         self.keep()
 
-    def step(self, batch: list[Tensor], delta: float | None) -> _Step:
+    def step(self, batch: list[Tensor], delta: float | None) -> Step:
         self.network.load_state_dict(self.weights)
         self.optimizer.load_state_dict(copy.deepcopy(self.moments))
         self.optimizer.zero_grad()
@@ -207,7 +163,7 @@ class _Trial:
         with probe.after_step(), torch.no_grad():
             after = self.loss(batch)
         effect = probe.effect()
-        return _Step(
+        return Step(
             effect.decrease_ratio.numpy(),
             effect.update_ratio.numpy(),
             float((after - loss.detach()) / loss.detach()),
@@ -233,92 +189,3 @@ def _batches(data: DataSettings, seed: int, device: torch.device) -> Iterator[li
         first += data.batch_size
         frames, mask = (torch.stack(part) for part in zip(*drawn, strict=True))
         yield [part.to(device) for part in split_clip((frames, mask), data.input_frames)]
-
-
-def _until(
-    batches: Iterator[list[Tensor]], neurons: int, steps: Callable[[], dict[str, list[_Step]]]
-) -> Iterator[list[Tensor]]:
-    """Batches until every row has as many selected activations."""
-    first = next(batches)
-    yield first
-    per_batch = min(len(row[0].decrease) for row in steps().values())
-    further = -(-neurons // max(1, per_batch)) - 1
-    for _ in progress(range(further), "probing training steps", unit="batches"):
-        yield next(batches)
-
-
-def _summary(
-    steps: Sequence[_Step], original: Sequence[_Step], naive_a: Sequence[_Step]
-) -> UpdateRow:
-    decrease = [step.decrease for step in steps]
-    update = [step.update for step in steps]
-
-    def beyond(others: Sequence[_Step]) -> list[np.ndarray]:
-        pairs = zip(steps, others, strict=True)
-        return [np.array([own.decrease.mean() - other.decrease.mean()]) for own, other in pairs]
-
-    return UpdateRow(
-        neurons=sum(map(len, decrease)),
-        decrease_mean=_bootstrap(decrease, np.mean),
-        decrease_median=_bootstrap(decrease, np.median),
-        update_mean=_bootstrap(update, np.mean),
-        update_median=_bootstrap(update, np.median),
-        loss_change=_bootstrap([np.array([step.loss_change]) for step in steps], np.mean),
-        decrease_beyond_original=_bootstrap(beyond(original), np.mean),
-        decrease_beyond_naive_a=_bootstrap(beyond(naive_a), np.mean),
-    )
-
-
-def _bootstrap(batches: Sequence[np.ndarray], statistic: Callable[..., Any]) -> Interval:
-    """A statistic of all values, with percentiles of it over resampled batches."""
-    random = np.random.default_rng(0)
-    resampled = [
-        float(statistic(np.concatenate([batches[i] for i in chosen])))
-        for chosen in random.integers(len(batches), size=(RESAMPLES, len(batches)))
-    ]
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(float(statistic(np.concatenate(batches))), float(low), float(high))
-
-
-def write_update_effects(
-    path: Path, rows: Mapping[str, UpdateRow], settings: Mapping[str, Any]
-) -> None:
-    """Write rows and settings as JSON; `path` is complete or untouched."""
-    plain = {"settings": dict(settings), "rows": {name: asdict(row) for name, row in rows.items()}}
-    with replacing(path) as temporary:
-        text = json.dumps(plain, indent=2, ensure_ascii=False, default=str)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def format_update_effects(rows: Mapping[str, UpdateRow]) -> str:
-    """The rows as aligned text, in percent, each value with its interval."""
-    columns: dict[str, Callable[[UpdateRow], Interval]] = {
-        "decrease ratio": lambda row: row.decrease_mean,
-        "beyond Original": lambda row: row.decrease_beyond_original,
-        "beyond Naive (a)": lambda row: row.decrease_beyond_naive_a,
-        "total update ratio": lambda row: row.update_mean,
-        "its median": lambda row: row.update_median,
-        "loss": lambda row: row.loss_change,
-    }
-    cells = [["in percent", *columns]]
-    for name, row in rows.items():
-        cells.append([name, *(_percent(column(row)) for column in columns.values())])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
-    first = next(iter(rows.values()))
-    lines.append(
-        f"\n{first.neurons:,} selected neurons a row, the same clips in all; in brackets the 95 % "
-        "interval over batches.\ndecrease ratio: mean of 1 − φ(z*)/φ(z); total update ratio: mean "
-        "of |z*/z − 1|; loss: change by the step, the neurons held at their means."
-    )
-    return "\n".join(lines)
-
-
-def _percent(interval: Interval) -> str:
-    if interval.low == interval.high == 0:
-        return "–"
-    value, low, high = (f"{100 * x:.3g}" for x in (interval.value, interval.low, interval.high))
-    return f"{value} ({low} to {high})"

@@ -7,14 +7,10 @@ import pytest
 from small_runs import INHIBITION, NETWORK, STEPS, data, run
 
 from nowcast.errors import InputError
-from nowcast.training import update_effects
+from nowcast.training import update_rows
 from nowcast.training.protocol import pretrain
-from nowcast.training.update_effects import (
-    Interval,
-    format_update_effects,
-    measure_update_effects,
-    write_update_effects,
-)
+from nowcast.training.update_effects import measure_update_effects
+from nowcast.training.update_rows import Interval, format_update_effects, write_update_effects
 
 ROWS = ["Original", "Naive (a)", "Naive (b)", "Reverse deactivation"]
 
@@ -49,9 +45,7 @@ def test_all_four_rows_rest_on_enough_neurons_of_the_same_clips(store, with_laye
     assert [line.split("  ")[0] for line in text.splitlines()[1:5]] == ROWS
 
 
-def test_the_gradient_alone_sets_reverse_deactivation_apart_from_the_naive_ways(
-    store, with_layers
-):
+def test_the_gradient_alone_sets_reverse_deactivation_apart_from_the_naive_ways(store, with_layers):
     """φ falls with Δ, as Lemma 3.3 has it of plain gradient descent."""
     rows = measure_update_effects(
         with_layers, data(store), neurons=1500, optimizer="sgd", learning_rate=10.0
@@ -78,7 +72,7 @@ def test_statistics_are_collected_where_the_checkpoint_has_none(store, without):
 def test_the_bootstrap_interval_of_a_mean_is_that_of_its_standard_error():
     random = np.random.default_rng(3)
     batches = [random.normal(2.0, 1.0, 50) + random.normal(0.0, 0.5) for _ in range(200)]
-    interval = update_effects._bootstrap(batches, np.mean)
+    interval = update_rows._bootstrap(batches, np.mean)
     means = np.array([batch.mean() for batch in batches])
     half = 1.96 * means.std(ddof=1) / np.sqrt(len(means))
     assert interval.value == pytest.approx(np.concatenate(batches).mean())
@@ -108,5 +102,3 @@ def test_what_makes_no_sense_is_refused_in_one_line(store, with_layers, wrong, s
     with pytest.raises(InputError, match=said) as refused:
         measure_update_effects(with_layers, data(store), **wrong)
     assert "\n" not in str(refused.value)
-
-

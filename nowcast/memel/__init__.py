@@ -15,11 +15,15 @@ from nowcast.memel.arrangement import Neurons, Per
 from nowcast.memel.inhibition import deactivate, most_monosemantic
 from nowcast.memel.insertion import insert, inserted, remove, without_statistics
 from nowcast.memel.layer import MEmeL
+from nowcast.memel.profile import PHI_EDGES, LayerProfile, NeuronProfile, profile
 from nowcast.memel.scale import monosemantic_scale, update_statistics
 from nowcast.memel.update_probe import UpdateEffect, UpdateProbe
 
 __all__ = [
+    "PHI_EDGES",
+    "LayerProfile",
     "MEmeL",
+    "NeuronProfile",
     "Neurons",
     "Per",
     "UpdateEffect",
@@ -29,6 +33,7 @@ __all__ = [
     "inserted",
     "monosemantic_scale",
     "most_monosemantic",
+    "profile",
     "remove",
     "update_statistics",
     "without_statistics",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
 from nowcast.memel.arrangement import Arrangement
@@ -44,7 +45,7 @@ class Decision:
             started = torch.as_tensor(self.started, device=z.device)
             unchanged = self.arrangement.in_rows(z.detach()).gather(1, self.selected)
             mean = torch.where(started, mean, unchanged)
-            delta = torch.where(started, self.delta, -1.0)
+            delta = torch.where(started, z.new_full((), self.delta), -1.0)
         return deactivate(z, self.selected, mean, delta, self.arrangement, keep)
 
     def values(self, z: Tensor) -> Tensor:
@@ -64,10 +65,17 @@ class Decision:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """A decision, and what to recognise its call by."""
+    """A decision, and what to recognise its call by.
+
+    Args:
+        decision: what was decided.
+        fingerprint: some of the call's activations.
+        first: number of the first call in the same checkpoint.
+    """
 
     decision: Decision
     fingerprint: Tensor
+    first: int
 
 
 class Decisions:
@@ -75,36 +83,59 @@ class Decisions:
 
     Activation checkpointing calls a module a second time during the backward pass, on the same
     activations. That call must replace what the first replaced, though the statistics have moved
-    on, and must not be counted. A decision lives as long as the gradient function of its call.
+    on, and must not be counted. A decision lives as long as the gradient function of its call; that
+    of activations without gradient as long as the checkpoint that may repeat it.
     """
 
     def __init__(self) -> None:
         self._kept: weakref.WeakValueDictionary[int, Kept] = weakref.WeakValueDictionary()
+        self._firsts: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._of_checkpoints: weakref.WeakKeyDictionary[Any, list[Kept]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._next = 0
-        self._repeated = -1
+        self._backward = -1
+        self._repeated: set[int] = set()
 
-    def keep(self, decision: Decision, z: Tensor) -> Kept:
-        """Remember what was decided for activations `z`, until what is returned is dropped."""
-        kept = Kept(decision, _fingerprint(z.detach(), decision.arrangement))
+    def keep(self, decision: Decision, z: Tensor, watcher: Any) -> Kept:
+        """Remember what was decided for activations `z`, until what is returned is dropped.
+
+        Args:
+            decision: what was decided.
+            z: activations.
+            watcher: what `watcher` gives.
+        """
+        first = self._firsts.setdefault(watcher, self._next)
+        kept = Kept(decision, _fingerprint(z.detach(), decision.arrangement), first)
         self._kept[self._next] = kept
         self._next += 1
+        has_gradient = z.requires_grad and torch.is_grad_enabled()
+        if not has_gradient and watcher.__module__ == torch.utils.checkpoint.__name__:
+            self._of_checkpoints.setdefault(watcher, []).append(kept)
         return kept
 
     def of(self, z: Tensor) -> Kept:
         """The decision of the earlier call that had the activations `z`.
 
+        Where several had, each is repeated once in a backward pass: checkpoints from the last to
+        the first, the calls in each in their order.
+
         Raises:
             RuntimeError: if there was none.
         """
-        # The call after the one repeated last is the likeliest; then the newest.
-        order = [self._repeated + 1, *sorted(self._kept, reverse=True)]
+        backward = torch._C._current_graph_task_id()
+        if backward != self._backward:
+            self._backward, self._repeated = backward, set()
+        order = sorted(
+            self._kept.items(),
+            key=lambda item: (item[0] in self._repeated, -item[1].first, item[0]),
+        )
         for same in (torch.equal, _nearly_equal):
-            for number in order:
-                kept = self._kept.get(number)
-                if kept is None or kept.decision.arrangement.shape != tuple(z.shape):
+            for number, kept in order:
+                if kept.decision.arrangement.shape != tuple(z.shape):
                     continue
                 if same(_fingerprint(z.detach(), kept.decision.arrangement), kept.fingerprint):
-                    self._repeated = number
+                    self._repeated.add(number)
                     return kept
         raise RuntimeError(
             "MEmeL: called during backward with activations that no earlier call had; activation "
@@ -118,12 +149,18 @@ class Decisions:
         return Decisions, ()
 
 
-def may_be_repeated(z: Tensor) -> bool:
-    """Whether activation checkpointing may repeat the present call: what is saved is watched."""
-    if torch.compiler.is_compiling() or not z.requires_grad or not torch.is_grad_enabled():
-        return False
-    watching = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return watching is None or watching(True) is not None
+def watcher() -> Any:
+    """What watches the tensors saved for backward, as activation checkpointing does, or None.
+
+    Where there is one, the present call may be repeated. Each checkpoint has its own.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    if top is None:
+        return watcher
+    hooks = top(True)
+    return hooks and hooks[1]
 
 
 def in_backward() -> bool:
@@ -137,5 +174,5 @@ def _fingerprint(z: Tensor, arrangement: Arrangement) -> Tensor:
 
 
 def _nearly_equal(a: Tensor, b: Tensor) -> bool:
-    # Some GPU kernels give other last digits each time.
-    return torch.allclose(a.float(), b.float(), rtol=1e-3, atol=1e-6)
+    # Some GPU kernels give other last digits each time; padding may be no number.
+    return torch.allclose(a.float(), b.float(), rtol=1e-3, atol=1e-6, equal_nan=True)

@@ -13,6 +13,9 @@ from nowcast.memel.outputs import replace_activations
 NAME = "memel"
 """Under this name the layer becomes a child of the module that it follows."""
 
+CONTAINERS = nn.Sequential, nn.ModuleList, nn.ModuleDict
+"""Modules that may call all their children, thus the layer too, though their hook does."""
+
 
 def insert(
     model: nn.Module,
@@ -30,9 +33,10 @@ def insert(
 
     Args:
         model: any module; it is changed in place.
-        at: names of submodules as `named_modules` gives them, or globs such as "encoder.*.cell".
+        at: names of submodules as `named_modules` gives them, or globs such as "encoder.*.cell",
+            in which `*` matches dots, too.
         item: which index, field or key of the output is inhibited where a module returns a tuple, a
-            dataclass or a mapping; None takes the first that is a tensor.
+            dataclass or a mapping; None takes the first floating-point tensor.
         mask: name of an argument of the model's `forward` that is a padding mask (batch, token),
             such as "attention_mask": what is 0 there is neither selected nor taken into the
             statistics. A call without it has no padding.
@@ -42,22 +46,11 @@ def insert(
         The inserted layers by the names of the modules that they follow.
 
     Raises:
-        ValueError: if a name matches nothing, a module has a layer already, the model's `forward`
-            has no argument of the mask's name, or a setting of `MEmeL` is out of range; the model
-            is then unchanged.
+        ValueError: if a name matches nothing that is called, a module has a layer already, the
+            model's `forward` has no argument of the mask's name, or a setting of `MEmeL` is out of
+            range; the model is then unchanged.
     """
-    if isinstance(at, str):
-        at = [at]
-    found: dict[str, nn.Module] = {}
-    modules = dict(model.named_modules())
-    first_name = {module: name for name, module in modules.items()}
-    everywhere = dict(model.named_modules(remove_duplicate=False))
-    del everywhere[""]
-    for pattern in at:
-        matches = {n: m for n, m in everywhere.items() if fnmatchcase(n, pattern)}
-        if not matches:
-            raise ValueError(f"MEmeL: no module is called {pattern!r}; there is {_some(modules)}")
-        found |= {first_name[module]: module for module in matches.values()}
+    found = modules_at(model, at)
     taken = [name for name, module in found.items() if NAME in dict(module.named_children())]
     if taken:
         raise ValueError(f"MEmeL: there is a layer already at {', '.join(taken)}; remove it first")
@@ -66,17 +59,52 @@ def insert(
             f"MEmeL: forward of {type(model).__name__} has no argument {mask!r}; it has "
             f"{', '.join(names) or 'none'}"
         )
-    layers = {name: MEmeL(**settings) for name in found}
+    layers = {
+        name: (_InContainer if isinstance(module, CONTAINERS) else MEmeL)(**settings)
+        for name, module in found.items()
+    }
     for name, layer in layers.items():
         module = found[name]
         layer.train(module.training)
         module.add_module(NAME, layer)
         module.register_forward_hook(_InhibitOutput(item))
     if mask is not None:
-        hand_out = _HandOutMask(mask, [first_name[module] for module in found.values()])
+        hand_out = _HandOutMask(mask, list(found))
         model.register_forward_pre_hook(hand_out, with_kwargs=True)
         model.register_forward_hook(_TakeMaskBack(hand_out.names), always_call=True)
     return layers
+
+
+def modules_at(model: nn.Module, at: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules of `model` that a name or glob in `at` matches, each under its first name.
+
+    MEmeL layers are not among them, nor what only holds modules and is never called.
+
+    Raises:
+        ValueError: if a name matches nothing that is called.
+    """
+    if isinstance(at, str):
+        at = [at]
+    modules = {n: m for n, m in model.named_modules() if n and not isinstance(m, MEmeL)}
+    first_name = {module: name for name, module in modules.items()}
+    everywhere = [
+        (name, module)
+        for name, module in model.named_modules(remove_duplicate=False)
+        if module in first_name
+    ]
+    found: dict[str, nn.Module] = {}
+    for pattern in at:
+        matches = [module for name, module in everywhere if fnmatchcase(name, pattern)]
+        if not matches:
+            raise ValueError(f"MEmeL: no module is called {pattern!r}; there is {_some(modules)}")
+        called = [module for module in matches if _has_forward(module)]
+        if not called:
+            raise ValueError(
+                f"MEmeL: {first_name[matches[0]]} is a {type(matches[0]).__name__} without a "
+                "forward of its own, expected a module that is called"
+            )
+        found |= {first_name[module]: module for module in called}
+    return found
 
 
 def inserted(model: nn.Module) -> dict[str, MEmeL]:
@@ -109,6 +137,17 @@ def without_statistics(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if NAME not in name.split(".")[:-1]}
 
 
+class _InContainer(MEmeL):
+    """A layer that leaves all as it is when its container calls it among its other children."""
+
+    def forward(self, z: Any, mask: Tensor | None = None) -> Any:
+        return z
+
+    def inhibit(self, z: Tensor) -> Tensor:
+        """What the hook does."""
+        return super().forward(z)
+
+
 class _InhibitOutput:
     """Hook behind the module."""
 
@@ -118,9 +157,10 @@ class _InhibitOutput:
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         # Looked up in the module, not captured, so that a deep copy uses its own layer.
         layer: MEmeL = getattr(module, NAME)
+        inhibit = layer.inhibit if isinstance(layer, _InContainer) else layer
         if isinstance(output, Tensor):
-            return layer(output)
-        return replace_activations(output, layer, self.item, type(module).__name__)
+            return inhibit(output)
+        return replace_activations(output, inhibit, self.item, type(module).__name__)
 
 
 class _HandOutMask:
@@ -134,8 +174,7 @@ class _HandOutMask:
         if mask is None and args:
             given = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
             mask = given.get(self.argument)
-        for name in self.names:
-            layer: MEmeL = model.get_submodule(f"{name}.{NAME}")  # type: ignore[assignment]
+        for layer in _layers_at(model, self.names):
             layer.mask = None if mask is None else mask.bool()
 
 
@@ -146,11 +185,21 @@ class _TakeMaskBack:
         self.names = names
 
     def __call__(self, model: nn.Module, args: Any, output: Any) -> None:
-        for name in self.names:
-            layer: MEmeL = model.get_submodule(f"{name}.{NAME}")  # type: ignore[assignment]
+        for layer in _layers_at(model, self.names):
             layer.mask = None
 
 
+def _layers_at(model: nn.Module, names: Sequence[str]) -> list[MEmeL]:
+    """Layers behind modules of these names, where they have not been removed."""
+    layers = (getattr(model.get_submodule(name), NAME, None) for name in names)
+    return [layer for layer in layers if isinstance(layer, MEmeL)]
+
+
+def _has_forward(module: nn.Module) -> bool:
+    forward = module.forward
+    return getattr(forward, "__func__", forward) is not nn.Module.forward
+
+
 def _some(modules: Mapping[str, nn.Module]) -> str:
-    names = [name for name in modules if name]
+    names = list(modules)
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

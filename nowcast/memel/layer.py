@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from nowcast.memel.arrangement import Arrangement, Neurons, Per, arrange, check_mask
-from nowcast.memel.decision import Decision, Decisions, in_backward, may_be_repeated
+from nowcast.memel.decision import Decision, Decisions, in_backward, watcher
 from nowcast.memel.inhibition import most_monosemantic
-from nowcast.memel.scale import (
-    at_least_one,
-    compensated,
-    monosemantic_scale,
-    update_statistics,
+from nowcast.memel.samples import (
+    deviations_of,
+    mean_of_samples,
+    over_activations,
+    over_processes,
+    several_processes,
 )
-
-THRESHOLD_RATE = 0.05
-"""Largest change of the logarithm of the moving threshold in a call."""
+from nowcast.memel.scalars import choose, number
+from nowcast.memel.scale import compensated, monosemantic_scale, update_statistics
+from nowcast.memel.threshold import move_threshold, normal_quantile
 
 STATISTICS = ("mean", "variance", "calls", "count")
 """Names of the layer's buffers, in its contract with checkpoints."""
@@ -38,6 +38,11 @@ class MEmeL(nn.Module):
 
     The paper prints the late-start branch of Algorithm 2 the wrong way round; the text of D.2 is
     followed: nothing is modified before `late_start`.
+
+    The layer is traced by torch.compile without graph breaks, and activation checkpointing
+    (`use_reentrant=False`) repeats its calls without counting them. Both together work where the
+    whole model is compiled: a part that is compiled for itself inside of a checkpoint cannot know
+    that it is repeated, and would count twice.
 
     Args:
         top: activations deactivated per selection (n_n). Default 1, that of the paper's main
@@ -125,7 +130,7 @@ class MEmeL(nn.Module):
         self.register_buffer("variance", torch.empty(0))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("threshold", None if share is None else _normal_quantile(share))
+        self.register_buffer("threshold", None if share is None else normal_quantile(share))
         self.mask: Tensor | None = None
         """Padding mask of the present call, where `forward` is given none."""
         self.observer: Observer | None = None
@@ -156,8 +161,8 @@ class MEmeL(nn.Module):
             decision = keep.decision
         else:
             decision = self._decide(z.detach(), self.mask if mask is None else mask)
-            if may_be_repeated(z):
-                keep = self._decisions.keep(decision, z)
+            if (watching := watcher()) is not None:
+                keep = self._decisions.keep(decision, z, watching)
         if self.observer is not None:
             self.observer(z.detach(), decision)
         return decision.apply(z, keep)
@@ -176,7 +181,11 @@ class MEmeL(nn.Module):
         self.calls.zero_()
         self.count.zero_()
         if self.share is not None and self.threshold is not None:
-            self.threshold.copy_(_normal_quantile(self.share))
+            self.threshold.copy_(normal_quantile(self.share))
+
+    @property
+    def _all_processes(self) -> bool:
+        return self.synchronize and several_processes()
 
     def extra_repr(self) -> str:
         """Settings, for `print(model)`."""
@@ -195,15 +204,15 @@ class MEmeL(nn.Module):
         arrangement = arrange(z, self.neurons, self.per if self.share is None else None)
         self._fit_statistics(z, arrangement, mask)
         mean, variance = arrangement.flat(self.mean), arrangement.flat(self.variance)
-        deviations = _deviations(z, mean, arrangement, mask)
+        deviations = deviations_of(z, mean, arrangement, mask)
         sums = arrangement.over_samples(deviations) if self.training else None
         squares = deviations.square_()
         sums_of_squares = arrangement.over_samples(squares) if self.training else None
         phi = squares.div_(arrangement.beside_grid(compensated(variance, self.epsilon)))
         if mask is not None:
-            phi.masked_fill_(~arrangement.in_grid(_spread(mask, z)), -1.0)
+            phi.masked_fill_(~arrangement.in_grid(over_activations(mask, z)), -1.0)
         phi = phi.view(arrangement.rows, -1)
-        calls, count = _number(self.calls), _number(self.count)
+        calls, count = number(self.calls), number(self.count)
         started = (calls >= self.late_start) & (count >= 2)
         if self.threshold is None:
             decision = self._select_top(z, phi, mean, arrangement, started, mask is not None)
@@ -214,12 +223,17 @@ class MEmeL(nn.Module):
             if mask is not None:
                 batch = mask.sum() * (batch // mask.numel())
             above = None if self.threshold is None else (phi > self.threshold).sum()
-            if self.synchronize and _several_processes():
-                sums, sums_of_squares, batch, above = _of_all(sums, sums_of_squares, batch, above)
+            if self._all_processes:
+                sums, sums_of_squares, batch, above = over_processes(
+                    sums, sums_of_squares, batch, above
+                )
             if above is not None:
-                self._move_threshold(above, batch * arrangement.neurons, count >= 2)
+                assert self.threshold is not None
+                assert self.share is not None
+                activations = batch * arrangement.neurons
+                move_threshold(self.threshold, above, activations, self.share, count >= 2)
             # From forget_step on, the past weighs as much as batch · forget_step samples (D.1).
-            known = _choose(calls < self.forget_step, count, batch * self.forget_step)
+            known = choose(calls < self.forget_step, count, batch * self.forget_step)
             if isinstance(batch, Tensor):
                 known = torch.where(batch > 0, known, count)
             update_statistics(mean, variance, known, sums, sums_of_squares, batch)
@@ -258,20 +272,6 @@ class MEmeL(nn.Module):
         means = mean[:, None].expand(-1, arrangement.inner).reshape(1, -1).to(z.dtype, copy=True)
         return Decision(arrangement, selected, means, self.delta)
 
-    def _move_threshold(
-        self, above: Tensor, activations: int | Tensor, known: bool | Tensor
-    ) -> None:
-        """One step of tracking a quantile of φ, on a logarithmic scale."""
-        assert self.threshold is not None
-        assert self.share is not None
-        # At least 4 in the denominator: where few are expected, or none, the limit to the steps would
-        # else cut off more on one side than on the other.
-        expected = activations * self.share
-        excess = ((above - expected) / _at_least(4.0, expected)).clamp(-1, 1)
-        self.threshold.mul_(torch.exp(THRESHOLD_RATE * excess * known))
-        limits = torch.finfo(self.threshold.dtype)
-        self.threshold.clamp_(limits.tiny, limits.max)
-
     def _fit_statistics(self, z: Tensor, arrangement: Arrangement, mask: Tensor | None) -> None:
         """Start statistics for the neurons of `z`, or see that those at hand are theirs."""
         shape = arrangement.neuron_shape
@@ -279,7 +279,9 @@ class MEmeL(nn.Module):
             dtype = torch.promote_types(z.dtype, torch.float32)
             self.mean = arrangement.statistic(z.new_zeros(shape, dtype=dtype))
             self.variance = arrangement.statistic(z.new_zeros(shape, dtype=dtype))
-            self._start_near(z, arrangement, mask)
+            mean = arrangement.flat(self.mean)
+            # Near the first samples, whose squares would lose digits if they were large.
+            mean.copy_(mean_of_samples(z, mean, arrangement, mask, self._all_processes))
         elif self.mean.shape != shape:
             raise ValueError(
                 f"MEmeL: statistics are of neurons {tuple(self.mean.shape)}, activations have "
@@ -289,23 +291,15 @@ class MEmeL(nn.Module):
             self.mean = arrangement.statistic(self.mean)
             self.variance = arrangement.statistic(self.variance)
 
-    def _start_near(self, z: Tensor, arrangement: Arrangement, mask: Tensor | None) -> None:
-        """Let the first deviations be small: sums of large squares would lose digits."""
-        mean = arrangement.flat(self.mean)
-        sums = arrangement.over_samples(_deviations(z, mean, arrangement, mask))
-        samples = sums.new_full((1,), arrangement.samples)
-        if mask is not None:
-            samples = samples * mask.sum() / mask.numel()
-        if self.synchronize and _several_processes():
-            together = torch.cat([sums, samples])
-            dist.all_reduce(together)
-            sums, samples = together[:-1], together[-1:]
-        mean.copy_(sums / samples.clamp_min(1))
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         own = [prefix + name for name in (*STATISTICS, "threshold")]
         if not any(name in state_dict for name in own):
             return  # Of a model without the layer: nothing is known, and nothing is missing.
+        # The same statistics serve with a threshold and without.
+        if self.threshold is None:
+            state_dict = {n: value for n, value in state_dict.items() if n != own[-1]}
+        elif own[-1] not in state_dict:
+            state_dict = {**state_dict, own[-1]: self.threshold}
         # A fresh layer takes the shape of the saved statistics; one in use keeps its own, and
         # nn.Module then refuses statistics of another shape.
         fresh = not self.mean.numel()
@@ -325,58 +319,3 @@ class MEmeL(nn.Module):
             if after.is_floating_point() and after.element_size() < 4:
                 self._buffers[name] = before.to(after.device)
         return self
-
-
-def _deviations(z: Tensor, mean: Tensor, arrangement: Arrangement, mask: Tensor | None) -> Tensor:
-    """Grid of z − mean in the precision of the statistics, 0 where a mask says so."""
-    values, mean = arrangement.in_grid(z), arrangement.beside_grid(mean)
-    same = values.dtype == mean.dtype
-    deviations = values - mean if same else values.to(mean.dtype).sub_(mean)
-    if mask is not None:
-        deviations.masked_fill_(~arrangement.in_grid(_spread(mask, z)), 0.0)
-    return deviations
-
-
-def _spread(mask: Tensor, z: Tensor) -> Tensor:
-    """A mask of samples over all activations."""
-    return mask.reshape(*mask.shape, *[1] * (z.ndim - mask.ndim)).expand(z.shape)
-
-
-def _number(scalar: Tensor) -> int | Tensor:
-    """A number where reading it costs nothing: on the CPU, which then computes without tensors."""
-    if scalar.device.type == "cpu" and not torch.compiler.is_compiling():
-        return int(scalar)
-    return scalar
-
-
-def _choose(condition: bool | Tensor, if_true: Any, if_false: Any) -> Any:
-    if isinstance(condition, Tensor):
-        return torch.where(condition, if_true, if_false)
-    return if_true if condition else if_false
-
-
-def _several_processes() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _of_all(
-    sums: Tensor, squares: Tensor, batch: int | Tensor, above: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Sums over all processes."""
-    counts = [torch.as_tensor(n, device=sums.device) for n in (batch, above) if n is not None]
-    # In double precision, which keeps counts exact.
-    together = torch.cat([part.double().view(-1) for part in (sums, squares, *counts)])
-    dist.all_reduce(together)
-    sums, squares, numbers = together.split([len(sums), len(sums), len(counts)])
-    dtype = squares.dtype
-    return (
-        sums.to(dtype),
-        squares.to(dtype),
-        numbers[0].round().long(),
-        numbers[1] if len(counts) > 1 else None,
-    )
-
-
-def _normal_quantile(share: float) -> Tensor:
-    """What φ of a normally distributed neuron exceeds with this probability."""
-    return (2**0.5 * torch.erfinv(torch.tensor(1 - share, dtype=torch.float64))).square().float()

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from nowcast.memel.scalars import at_least
+
 
 def monosemantic_scale(z: Tensor, mean: Tensor, variance: Tensor, epsilon: float) -> Tensor:
     """Monosemantic scale φ of every activation (Definition 3.1 with the compensation of D.2).
@@ -55,15 +57,12 @@ def update_statistics(
         squares: S of each neuron. Overwritten.
         batch: b, how many samples the batch brings; where 0, nothing changes.
     """
-    total = at_least_one(count + batch)
+    total = at_least(1, count + batch)
     shift = deviations / total
-    squares.addcmul_(deviations, shift, value=-1.0).div_(at_least_one(batch))
+    squares.addcmul_(deviations, shift, value=-1.0).div_(at_least(1, batch))
     mean.add_(shift)
     # (m − 1) / (m + b − 1) is 1 − b / (m + b − 1), for m = 0 too: its variance is 0.
-    weight = batch / at_least_one(total - 1)
-    variance.lerp_(squares, weight.to(variance.dtype) if isinstance(weight, Tensor) else weight)
-
-
-def at_least_one(number: int | Tensor) -> int | Tensor:
-    """The number, or 1 if it is less."""
-    return number.clamp_min(1) if isinstance(number, Tensor) else max(number, 1)
+    rest = at_least(1, total - 1)
+    # A quotient of integer tensors would be rounded to float32.
+    weight = batch / (rest.to(variance.dtype) if isinstance(rest, Tensor) else rest)
+    variance.lerp_(squares, weight)

@@ -10,6 +10,7 @@ COMMANDS = {
     "finetune": "train a pretrained network on",
     "evaluate": "score networks beside persistence and optical flow",
     "render": "animate observed and forecast rain side by side",
+    "probe": "look into networks: how monosemantic their neurons are",
     "benchmark": "measure how fast it is",
 }
 

@@ -11,9 +11,10 @@ from nowcast.commands.command_line import CommandParser
 from nowcast.errors import InputError
 from nowcast.files import check_place, replacing
 from nowcast.memel import MEmeL
-from nowcast.rendering import write_learning_curves
+from nowcast.rendering import write_learning_curves, write_monosemanticity
 from nowcast.training.callbacks import read_learning_curve
 from nowcast.training.inhibition import HIDDEN_STATES
+from nowcast.training.monosemanticity import split_off_phi
 from nowcast.training.protocol import RunSettings
 
 
@@ -70,9 +71,14 @@ def _stamp(path: Path) -> int | None:
 
 
 def _leave_record(parser: CommandParser, arguments: Namespace, run: RunSettings) -> None:
-    """Write all settings and a picture of the learning curve into the run's folder."""
+    """Write all settings and pictures of the learning curve into the run's folder."""
     with replacing(run.out / "config.yaml") as temporary:
         temporary.write_text(parser.dump(arguments), encoding="utf-8")
     if run.learning_curve.exists():
-        curve = read_learning_curve(run.learning_curve)
+        curve, courses = split_off_phi(read_learning_curve(run.learning_curve))
         write_learning_curves(run.out / "learning_curve.png", curve, title=run.out.name)
+        if courses:
+            history = {layer: {run.out.name: course} for layer, course in courses.items()}
+            write_monosemanticity(
+                run.out / "monosemanticity.png", history=history, title=run.out.name
+            )

@@ -15,7 +15,8 @@ from nowcast.memel.arrangement import Neurons, Per
 from nowcast.memel.inhibition import deactivate, most_monosemantic
 from nowcast.memel.insertion import insert, inserted, remove, without_statistics
 from nowcast.memel.layer import MEmeL
-from nowcast.memel.profile import PHI_EDGES, LayerProfile, NeuronProfile, profile
+from nowcast.memel.layer_profile import PHI_EDGES, LayerProfile, NeuronProfile
+from nowcast.memel.profile import profile
 from nowcast.memel.scale import monosemantic_scale, update_statistics
 from nowcast.memel.update_probe import UpdateEffect, UpdateProbe
 

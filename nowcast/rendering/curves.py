@@ -1,8 +1,4 @@
-"""Curves: scores by lead time from a score report, and learning curves.
-
-Drawn with Matplotlib's objects alone, so that no global figure state is touched. Names are plain
-text; none of their characters is read as mathematics.
-"""
+"""Curves: scores by lead time from a score report, and learning curves."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,23 +6,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from nowcast.errors import InputError
-from nowcast.files import replacing
-from nowcast.rendering.canvas import plain
+from nowcast.rendering.figure import LINE_COLOURS, head, legend, new_figure, save, styles
 
-LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#1d1d1b")
-"""Okabe and Ito's colours, told apart by colour-blind readers too."""
-
-LINE_STYLES = ("-", "--", "-.", ":")
 ERROR_AXES = {"balanced_mse": "B-MSE (sum per frame)", "balanced_mae": "B-MAE (sum per frame)"}
-LONGEST_NAME = 40
 SMOOTHED_FROM_VALUES = 100
-COLUMNS = 4
 
 
 def write_score_curves(
@@ -55,12 +41,12 @@ def write_score_curves(
     if not lines:
         raise InputError("score curves: found no methods, expected at least one")
     count = len(thresholds) + len(ERROR_AXES)
-    figure, axes = _figure(count, title)
+    figure, axes = new_figure(count, title)
     headings = [f"CSI, rain ≥ {rate:g} mm/h" for rate in thresholds] + list(ERROR_AXES.values())
     marker = "o" if len(lead_minutes) < 3 else ""
     for index, (axis, heading) in enumerate(zip(axes, headings, strict=True)):
-        axis.set_title(heading, fontsize=10, loc="left", parse_math=False)
-        for style, values in zip(_styles(len(lines)), lines.values(), strict=True):
+        head(axis, heading)
+        for style, values in zip(styles(len(lines)), lines.values(), strict=True):
             axis.plot(lead_minutes, values[index], marker=marker, **style)
         axis.set_xlabel("lead time (min)")
         axis.set_xlim(0, lead_minutes[-1] * 1.02)
@@ -69,8 +55,8 @@ def write_score_curves(
             axis.text(0.5, 0.5, "undefined", transform=axis.transAxes, ha="center", color="0.4")
         if index < len(thresholds):
             axis.set_ylim(top=max(0.1, min(1.0, axis.get_ylim()[1])))
-    _legend(figure, list(lines))
-    _save(path, figure)
+    legend(figure, list(lines), styles(len(lines)))
+    save(path, figure)
 
 
 def write_learning_curves(
@@ -87,8 +73,8 @@ def write_learning_curves(
     Args:
         path: the file to write.
         curves: steps and values by name; `train_loss` and `valid_loss` share a field, and so do
-            other names that differ by the prefix `train_` or `valid_` only. NaN values are left
-            out.
+            other names that differ by the prefix `train_` or `valid_` only, and those that differ
+            by what follows a slash only, such as a layer. NaN values are left out.
         title: a headline.
 
     Raises:
@@ -103,28 +89,28 @@ def write_learning_curves(
                 "expected as many of each"
             )
         defined = np.isfinite(at) & np.isfinite(of)
-        prefix, _, quantity = name.partition("_")
-        if prefix not in ("train", "valid") or not quantity:
-            prefix, quantity = "value", name
+        part, _, quantity = name.partition("_")
+        if part not in ("train", "valid") or not quantity:
+            quantity, _, part = name.partition("/")
         if defined.any():
-            quantities.setdefault(quantity, {})[prefix] = (at[defined], of[defined])
+            quantities.setdefault(quantity, {})[part] = (at[defined], of[defined])
     if not quantities:
         raise InputError("learning curves: found no finite values, expected at least one")
-    figure, axes = _figure(len(quantities), title, columns=2)
+    figure, axes = new_figure(len(quantities), title, columns=2)
     for axis, (quantity, parts) in zip(axes, quantities.items(), strict=True):
-        axis.set_title(_name(quantity), fontsize=10, loc="left", parse_math=False)
-        for prefix, (at, of) in parts.items():
-            colour = LINE_COLOURS[1 if prefix == "valid" else 0]
-            _learning_curve(axis, at, of, prefix, colour)
+        head(axis, quantity)
+        for number, (part, (at, of)) in enumerate(parts.items()):
+            place = {"train": 0, "valid": 1}.get(part, number)
+            _learning_curve(axis, at, of, part, LINE_COLOURS[place % len(LINE_COLOURS)])
         axis.set_xlabel("step")
         if "loss" in quantity and all((of > 0).all() for _, of in parts.values()):
             axis.set_yscale("log")
             axis.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("{x:g}")
-        if list(parts) != ["value"]:
-            axis.legend(frameon=False)
-    _save(path, figure)
+        if list(parts) != [""]:
+            axis.legend(frameon=False, fontsize="medium" if len(parts) < 3 else "xx-small")
+    save(path, figure)
 
 
 def _learning_curve(axis: Axes, at: np.ndarray, of: np.ndarray, label: str, colour: str) -> None:
@@ -155,56 +141,3 @@ def _checked_lines(
             raise InputError(f"{score} of {name}: found shape {values.shape}, expected {shape}")
         lines.extend(values.T if values.ndim == 2 else [values])
     return lines
-
-
-def _figure(count: int, title: str, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` fields in a grid."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(max(3.2 * columns, 6.4), 2.7 * rows + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    if title:
-        figure.suptitle(
-            plain(title), x=0.01, ha="left", fontweight="bold", wrap=True
-        ).set_parse_math(False)
-    axes = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _styles(count: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "color": LINE_COLOURS[index % len(LINE_COLOURS)],
-            "linestyle": LINE_STYLES[index % len(LINE_STYLES)],
-            "linewidth": 1.8,
-        }
-        for index in range(count)
-    ]
-
-
-def _legend(figure: Figure, names: list[str]) -> None:
-    handles = [Line2D([], [], **style) for style in _styles(len(names))]
-    legend = figure.legend(
-        handles,
-        [str(index) for index in range(len(names))],
-        loc="outside lower center",
-        ncols=min(len(names), 4),
-        frameon=False,
-    )
-    # Set afterwards: Matplotlib leaves out labels that begin with an underscore.
-    for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set_parse_math(False)
-        text.set_text(_name(name))
-
-
-def _name(name: str) -> str:
-    flat = plain(name)
-    return flat if len(flat) <= LONGEST_NAME else flat[: LONGEST_NAME - 1] + "…"
-
-
-def _save(path: str | os.PathLike[str], figure: Figure) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)

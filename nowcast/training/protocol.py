@@ -9,6 +9,7 @@ import hashlib
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,7 @@ from nowcast.training.inhibition import (
     keep_statistics,
 )
 from nowcast.training.module import NowcastModule, OptimizationSettings
+from nowcast.training.monosemanticity import LogMonosemanticity
 from nowcast.training.resuming import plain, steps_done
 
 log = logging.getLogger("nowcast")
@@ -52,6 +54,8 @@ class RunSettings:
         seed: decides initial weights and the clips of each step.
         validate_every: steps between validations.
         valid_clips: validation clips, spread evenly over the split; 0 goes without validation.
+        profile_clips: validation clips, spread evenly over the split, on which the monosemantic
+            scale of each layer is profiled at each validation; 0 goes without.
         checkpoint_every: steps between checkpoints.
         log_every: steps between points of the learning curve.
         accelerator: "auto", "cpu", "gpu", or another that Lightning knows.
@@ -64,6 +68,7 @@ class RunSettings:
     seed: int = 0
     validate_every: int = 1_000
     valid_clips: int = 100
+    profile_clips: int = 0
     checkpoint_every: int = 500
     log_every: int = 10
     accelerator: str = "auto"
@@ -74,10 +79,15 @@ class RunSettings:
     def __post_init__(self) -> None:
         for name, least in (
             ("validate_every", 1), ("checkpoint_every", 1), ("log_every", 1), ("nodes", 1),
-            ("seed", 0), ("valid_clips", 0),
+            ("seed", 0), ("valid_clips", 0), ("profile_clips", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise InputError(f"run: {name} is {getattr(self, name)}, expected at least {least}")
+        if self.profile_clips and not self.valid_clips:
+            raise InputError(
+                f"run: profile_clips is {self.profile_clips} and valid_clips is 0, expected "
+                "validations to profile at"
+            )
         if self.seed >= 2**32:
             raise InputError(f"run: seed is {self.seed}, expected less than 2**32")
 
@@ -215,12 +225,15 @@ def _train(
     clips = ClipData(data, run.seed, optimization.steps, run.valid_clips)
     _check_frame_shape(model, store)
     check_layers(model, data.batch_size, store.shape)
+    at_validation: list[Callback] = []
+    if run.profile_clips:
+        at_validation.append(LogMonosemanticity(data, run.profile_clips, inhibition))
     keep_freed_memory()
     # What the engine says of itself helps no user of ours.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.pytorch")
     try:
-        trainer = _trainer(optimization, run)
+        trainer = _trainer(optimization, run, at_validation)
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
@@ -232,9 +245,12 @@ def _train(
     return run.checkpoint
 
 
-def _trainer(optimization: OptimizationSettings, run: RunSettings) -> pl.Trainer:
+def _trainer(
+    optimization: OptimizationSettings, run: RunSettings, at_validation: Sequence[Callback]
+) -> pl.Trainer:
     callbacks: list[Callback] = [
         DropLaterRows(),
+        *at_validation,  # Before the checkpoint: a run that goes on from it has not missed them.
         KeepCheckpoint(
             run.checkpoint,
             run.checkpoint_every,

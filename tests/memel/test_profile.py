@@ -11,7 +11,7 @@ from scipy import stats
 from torch import nn
 
 from nowcast import memel
-from nowcast.memel.profile import PHI_EDGES, LayerProfile, profile
+from nowcast.memel import PHI_EDGES, LayerProfile, profile
 
 WIDTH = PHI_EDGES[1] / PHI_EDGES[0]
 """By this factor a quantile may be off."""

@@ -103,6 +103,17 @@ def test_learning_curves_of_one_quantity_share_a_field_and_leave_out_nan(drawn, 
     assert list(loss.lines[0].get_xdata()) == [1, 3]
 
 
+def test_what_is_logged_of_each_layer_shares_a_field(drawn, tmp_path):
+    layers = [f"encoder.stages.{level}" for level in range(3)]
+    curves = {f"decrease/{layer}": ([1, 2], [0.1, 0.2 + i]) for i, layer in enumerate(layers)}
+    write_learning_curves(tmp_path / "a.png", {"train_loss": ([1], [4.0])} | curves)
+    _, decrease = drawn[0].axes
+    assert decrease.get_title(loc="left") == "decrease"
+    found = {line.get_label(): list(line.get_ydata()) for line in decrease.lines}
+    assert found == {layer: [0.1, 0.2 + i] for i, layer in enumerate(layers)}
+    assert len({line.get_color() for line in decrease.lines}) == 3
+
+
 def test_a_long_learning_curve_has_its_running_mean_drawn_over_it(drawn, tmp_path):
     values = np.random.default_rng(0).uniform(1, 2, 400)
     write_learning_curves(tmp_path / "a.png", {"train_loss": (range(400), values)})

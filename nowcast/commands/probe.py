@@ -1,0 +1,107 @@
+"""`probe`: look into trained networks: how monosemantic their neurons are."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from nowcast import memel
+from nowcast.commands.command_line import CommandParser, run
+from nowcast.commands.methods import methods_to_compare
+from nowcast.errors import InputError
+from nowcast.files import check_place
+from nowcast.models.checkpoint import TrainedNetwork
+from nowcast.rendering import write_monosemanticity
+from nowcast.training.data import DataSettings
+from nowcast.training.inhibition import HIDDEN_STATES
+from nowcast.training.profile_report import (
+    ProfileReport,
+    format_table,
+    plotted,
+    profile_checkpoints,
+    write_csv,
+    write_json,
+)
+
+USAGE = """usage: probe PART [--help] …
+
+  profile  how the monosemantic scale is spread in the layers of networks, and in training
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in PARTS:
+        return PARTS[given[0]](given[1:])
+    wanted_help = given[:1] in (["-h"], ["--help"])
+    if given and not wanted_help:
+        print(f"error: found no part {given[0]!r}, expected {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    print(USAGE, end="", file=sys.stdout if wanted_help else sys.stderr)
+    return 0 if wanted_help else 2
+
+
+def profile_monosemanticity(
+    data: DataSettings,
+    out: Path,
+    checkpoints: dict[str, Path],
+    split: str = "valid",
+    at_most: int = 32,
+    at: tuple[str, ...] = HIDDEN_STATES,
+    neurons: memel.Neurons = "element",
+    epsilon: float = 1e-3,
+    top: int = 10,
+    device: str = "auto",
+) -> ProfileReport:
+    """Profile networks on the same clips and write profile.json, profile.csv and profile.png.
+
+    Args:
+        data: clips.
+        out: folder for what is written.
+        checkpoints: trained networks by the names to show them under, as in
+            --checkpoints.ConvGRU FILE; several of one training show how it changes.
+        split: split of the store.
+        at_most: profile on only so many clips, spread evenly.
+        at: names or globs of the layers.
+        neurons: what a neuron is: every "element" of a sample, a "channel", or an entry of the
+            "last" dimension.
+        epsilon: variance compensation, as in training with MEmeL.
+        top: how many of the most monosemantic neurons of each layer profile.json names.
+        device: where networks run: "auto", "cpu", "cuda".
+
+    Raises:
+        InputError: if a checkpoint or the store does not fit, or `out` cannot be written.
+    """
+    check_place(out, folder=True)
+    if not checkpoints:
+        raise InputError("checkpoints: found none, expected at least one")
+    methods = methods_to_compare((), checkpoints, data, device)
+    networks = {
+        name: (checkpoints[name], trained)
+        for name, trained in methods.items()
+        if isinstance(trained, TrainedNetwork)
+    }
+    report = profile_checkpoints(networks, data, split, at_most, at, neurons, epsilon, top)
+    write_json(out / "profile.json", report)
+    write_csv(out / "profile.csv", report)
+    title = f"{data.store.stem}, {report.settings['clips']} {split} clips"
+    write_monosemanticity(out / "profile.png", **plotted(report), title=title)
+    return report
+
+
+def _profile(arguments: Sequence[str]) -> int:
+    parser = CommandParser("probe.profile", "Profile how monosemantic the neurons of networks are.")
+    parser.add_function_arguments(profile_monosemanticity)
+
+    def act(given: Namespace) -> None:
+        settings = parser.instantiate(given).as_dict()
+        del settings["config"]
+        print(format_table(profile_monosemanticity(**settings)))
+        print(f"\n{settings['out'] / 'profile.json'}, profile.csv and profile.png beside it")
+
+    return run(parser, act, arguments)
+
+
+PARTS = {"profile": _profile}

@@ -36,7 +36,7 @@ class ConfigSection(ActionConfigFile):
                 f"{value}: found {_named(section)} in section {where!r}, expected settings"
             )
         try:
-            text = yaml.safe_dump(section)
+            text = yaml.safe_dump(section, sort_keys=False)
             unchecked = {"env": False, "defaults": False, "_skip_validation": True}
             parser.validate(parser.parse_string(text, **unchecked), skip_required=True)
             ActionConfigFile.apply_config(parser, cfg, dest, text)

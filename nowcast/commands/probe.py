@@ -1,7 +1,8 @@
-"""`probe`: look into trained networks: how monosemantic their neurons are."""
+"""`probe`: how monosemantic the neurons of trained networks are, and what training steps change."""
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -23,10 +24,13 @@ from nowcast.training.profile_report import (
     write_csv,
     write_json,
 )
+from nowcast.training.update_effects import measure_update_effects
+from nowcast.training.update_rows import format_update_effects, write_update_effects
 
 USAGE = """usage: probe PART [--help] …
 
   profile  how the monosemantic scale is spread in the layers of networks, and in training
+  update   what one training step does to the most monosemantic neurons (Table 3 of the paper)
 """
 
 
@@ -104,4 +108,26 @@ def _profile(arguments: Sequence[str]) -> int:
     return run(parser, act, arguments)
 
 
-PARTS = {"profile": _profile}
+def _update(arguments: Sequence[str]) -> int:
+    parser = CommandParser(
+        "probe.update", "Measure what one training step does to the most monosemantic neurons."
+    )
+    parser.add_function_arguments(measure_update_effects)
+    parser.add_argument("--out", type=Path | None, help="JSON file to write")
+
+    def act(given: Namespace) -> None:
+        settings = parser.instantiate(given).as_dict()
+        del settings["config"]
+        out = settings.pop("out")
+        if out is not None:
+            check_place(out)
+        rows = measure_update_effects(**settings)
+        print(format_update_effects(rows))
+        if out is not None:
+            write_update_effects(out, rows, settings | {"data": asdict(settings["data"])})
+            print(f"\n{out}")
+
+    return run(parser, act, arguments)
+
+
+PARTS = {"profile": _profile, "update": _update}

@@ -38,8 +38,9 @@ def insert(
         item: which index, field or key of the output is inhibited where a module returns a tuple, a
             dataclass or a mapping; None takes the first floating-point tensor.
         mask: name of an argument of the model's `forward` that is a padding mask (batch, token),
-            such as "attention_mask": what is 0 there is neither selected nor taken into the
-            statistics. A call without it has no padding.
+            such as "attention_mask": what is 0 or False there is neither selected nor taken into
+            the statistics. "~" before the name turns the mask round: PyTorch's own
+            "src_key_padding_mask" is True where padding is. A call without it has no padding.
         settings: of `MEmeL`.
 
     Returns:
@@ -54,10 +55,11 @@ def insert(
     taken = [name for name, module in found.items() if NAME in dict(module.named_children())]
     if taken:
         raise ValueError(f"MEmeL: there is a layer already at {', '.join(taken)}; remove it first")
-    if mask is not None and mask not in (names := inspect.signature(model.forward).parameters):
+    names = inspect.signature(model.forward).parameters
+    if mask is not None and mask.removeprefix("~") not in names:
         raise ValueError(
-            f"MEmeL: forward of {type(model).__name__} has no argument {mask!r}; it has "
-            f"{', '.join(names) or 'none'}"
+            f"MEmeL: forward of {type(model).__name__} has no argument "
+            f"{mask.removeprefix('~')!r}; it has {', '.join(names) or 'none'}"
         )
     layers = {
         name: (_InContainer if isinstance(module, CONTAINERS) else MEmeL)(**settings)
@@ -167,15 +169,22 @@ class _HandOutMask:
     """Hook before the model: its layers learn of the padding of the present call."""
 
     def __init__(self, argument: str, names: list[str]) -> None:
-        self.argument, self.names = argument, names
+        self.argument, self.names = argument.removeprefix("~"), names
+        self.turned = argument.startswith("~")
 
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         mask = kwargs.get(self.argument)
         if mask is None and args:
             given = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
             mask = given.get(self.argument)
+        if mask is not None:
+            if mask.is_floating_point():
+                raise ValueError(
+                    f"MEmeL: {self.argument} is of {mask.dtype}, expected bool or integers"
+                )
+            mask = mask.bool() ^ self.turned
         for layer in _layers_at(model, self.names):
-            layer.mask = None if mask is None else mask.bool()
+            layer.mask = mask
 
 
 class _TakeMaskBack:

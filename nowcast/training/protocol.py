@@ -41,6 +41,7 @@ from nowcast.training.inhibition import (
 from nowcast.training.module import NowcastModule, OptimizationSettings
 from nowcast.training.monosemanticity import LogMonosemanticity
 from nowcast.training.resuming import plain, steps_done
+from nowcast.training.update_log import LogUpdateEffects
 
 log = logging.getLogger("nowcast")
 
@@ -56,6 +57,8 @@ class RunSettings:
         valid_clips: validation clips, spread evenly over the split; 0 goes without validation.
         profile_clips: validation clips, spread evenly over the split, on which the monosemantic
             scale of each layer is profiled at each validation; 0 goes without.
+        probe_every: steps between probes of what a training step does to the neurons that MEmeL
+            selects (the ratios of the paper's Table 3); each costs a forward pass; 0 goes without.
         checkpoint_every: steps between checkpoints.
         log_every: steps between points of the learning curve.
         accelerator: "auto", "cpu", "gpu", or another that Lightning knows.
@@ -69,6 +72,7 @@ class RunSettings:
     validate_every: int = 1_000
     valid_clips: int = 100
     profile_clips: int = 0
+    probe_every: int = 0
     checkpoint_every: int = 500
     log_every: int = 10
     accelerator: str = "auto"
@@ -80,6 +84,7 @@ class RunSettings:
         for name, least in (
             ("validate_every", 1), ("checkpoint_every", 1), ("log_every", 1), ("nodes", 1),
             ("seed", 0), ("valid_clips", 0), ("profile_clips", 0),
+            ("probe_every", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise InputError(f"run: {name} is {getattr(self, name)}, expected at least {least}")
@@ -195,6 +200,10 @@ def _train(
     inhibition: Inhibition | None,
     started_from: dict[str, Any] | None,
 ) -> Path:
+    if run.probe_every and inhibition is None:
+        raise InputError(
+            f"run: probe_every is {run.probe_every} in a training without MEmeL, expected 0"
+        )
     store = data.open()
     description = Description(
         network=model.settings,
@@ -223,17 +232,19 @@ def _train(
         log.info("%s: all %s steps are done", run.checkpoint, f"{done:,}")
         return run.checkpoint
     clips = ClipData(data, run.seed, optimization.steps, run.valid_clips)
-    _check_frame_shape(model, store)
+    check_frame_shape(model, store)
     check_layers(model, data.batch_size, store.shape)
-    at_validation: list[Callback] = []
+    instruments: list[Callback] = []
     if run.profile_clips:
-        at_validation.append(LogMonosemanticity(data, run.profile_clips, inhibition))
+        instruments.append(LogMonosemanticity(data, run.profile_clips, inhibition))
+    if run.probe_every:
+        instruments.append(LogUpdateEffects(run.probe_every))
     keep_freed_memory()
     # What the engine says of itself helps no user of ours.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.pytorch")
     try:
-        trainer = _trainer(optimization, run, at_validation)
+        trainer = _trainer(optimization, run, instruments)
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
@@ -246,11 +257,11 @@ def _train(
 
 
 def _trainer(
-    optimization: OptimizationSettings, run: RunSettings, at_validation: Sequence[Callback]
+    optimization: OptimizationSettings, run: RunSettings, instruments: Sequence[Callback]
 ) -> pl.Trainer:
     callbacks: list[Callback] = [
         DropLaterRows(),
-        *at_validation,  # Before the checkpoint: a run that goes on from it has not missed them.
+        *instruments,  # Before the checkpoint: a run that goes on from it has not missed them.
         KeepCheckpoint(
             run.checkpoint,
             run.checkpoint_every,
@@ -281,7 +292,12 @@ def _trainer(
     )
 
 
-def _check_frame_shape(model: EncoderForecaster, store: FrameStore) -> None:
+def check_frame_shape(model: EncoderForecaster, store: FrameStore) -> None:
+    """Refuse frames whose sides the network's levels do not divide.
+
+    Raises:
+        InputError: with what was found and expected.
+    """
     stride, (height, width) = model.settings.stride, store.shape
     if height % stride or width % stride:
         raise InputError(

@@ -18,9 +18,10 @@ from nowcast.models.checkpoint import load_weights, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster
 from nowcast.progress import progress
 from nowcast.training.data import DataSettings, RandomClips, split_clip
-from nowcast.training.inhibition import HIDDEN_STATES
+from nowcast.training.inhibition import HIDDEN_STATES, keep_statistics
 from nowcast.training.loss import balanced_loss
 from nowcast.training.module import OptimizationSettings
+from nowcast.training.protocol import check_frame_shape
 from nowcast.training.update_rows import Step, UpdateRow, summary
 
 DELTAS: Mapping[str, float | None] = {
@@ -86,6 +87,9 @@ def measure_update_effects(
     except ValueError as error:
         raise InputError(str(error)) from error
     load_weights(network, content, checkpoint)
+    store = data.open()
+    check_frame_shape(network, store)
+    keep_statistics(network, checkpoint, description, store.path, store.shape)
     network.to(device).train()
     batches = _batches(data, seed, torch.device(device))
     trial = _Trial(network, optimizer, learning_rate, content)

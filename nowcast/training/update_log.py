@@ -15,8 +15,8 @@ class LogUpdateEffects(pl.Callback):
     """Logs the decrease ratio and the total update ratio (4.3) of every so many steps.
 
     A second forward pass on the step's own clips shows where the selected neurons have gone. It
-    changes neither weights nor statistics. Logged are, over all layers, the mean and the median of
-    both ratios, and for each layer the median φ of what was selected.
+    changes neither weights nor statistics. Logged are the mean and the median of both ratios over
+    all that was selected.
 
     Args:
         every: steps between probes; the first steps, when statistics are not yet used, have none.
@@ -61,15 +61,12 @@ class LogUpdateEffects(pl.Callback):
         with probe.after_step(), torch.no_grad(), trainer.precision_plugin.forward_context():
             pl_module.network(inputs, pl_module.description.lead_times)
         effect = probe.effect()
-        metrics = {
-            "memel_decrease_ratio": effect.decrease_ratio.mean(),
-            "memel_decrease_ratio_median": effect.decrease_ratio.median(),
-            "memel_update_ratio": effect.update_ratio.mean(),
-            "memel_update_ratio_median": effect.update_ratio.median(),
+        values = {
+            "decrease_ratio": float(effect.decrease_ratio.mean()),
+            "decrease_ratio_median": float(effect.decrease_ratio.median()),
+            "update_ratio": float(effect.update_ratio.mean()),
+            "update_ratio_median": float(effect.update_ratio.median()),
         }
-        for place, name in enumerate(effect.names):
-            metrics[f"memel_phi/{name}"] = effect.phi[effect.layer == place].median()
-        values = {name: float(value) for name, value in metrics.items()}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step - 1)
 

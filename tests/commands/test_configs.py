@@ -10,10 +10,10 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def commands_of(path):
-    """Commands that a file has sections for, those of prepare_data one by one."""
+    """Commands that a file has sections for, parts of a command one by one."""
     for name, section in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        if name == "prepare_data":
-            yield from ((name, source) for source in section)
+        if name in ("prepare_data", "probe"):
+            yield from ((name, part) for part in section)
         else:
             yield (name,)
 

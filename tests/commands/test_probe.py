@@ -58,7 +58,7 @@ def test_profiles_are_those_of_the_networks_on_the_clips(folder, experiment, tmp
     assert report["settings"]["clips"] == 3
     assert report["settings"]["fingerprint"] == store.fingerprint
     number = 0
-    for name, path, step in (("finetuned", FINETUNED, 2), ("pretrained", PRETRAINED, 4)):
+    for name, path, step in (("pretrained", PRETRAINED, 4), ("finetuned", FINETUNED, 2)):
         found = report["networks"][name]
         assert (found["step"], found["file"]) == (step, "/".join(path.split("/")[-2:]))
         expected = memel.profile(
@@ -150,7 +150,7 @@ def test_without_a_part_all_are_listed():
     ("options", "expected"),
     [
         (["--checkpoints={}"], "checkpoints: found none, expected at least one"),
-        (["--at=[decoder]"], f"{FINETUNED}: MEmeL: no module is called 'decoder'; there is"),
+        (["--at=[decoder]"], f"{PRETRAINED}: MEmeL: no module is called 'decoder'; there is"),
         (["--top=-1"], "found top=-1, epsilon=0.001, expected none below 0"),
         (["--at_most=0"], "at_most: found 0"),
         (["--split=nowhere"], "data/rain.h5: no split 'nowhere'"),

@@ -195,3 +195,28 @@ def test_a_mask_that_the_model_does_not_take_is_refused_and_nothing_inserted():
         memel.insert(model, AT, mask="padding")
     assert not memel.inserted(model)
     assert not model._forward_pre_hooks
+
+
+def test_a_tilde_turns_round_a_mask_that_is_true_at_padding():
+    """PyTorch's own layers have it so."""
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(6, 2, 12, dropout=0.0, batch_first=True),
+        num_layers=2,
+        enable_nested_tensor=False,
+    ).double()
+    layer = memel.insert(
+        model,
+        at=["layers.0.self_attn"],
+        mask="~src_key_padding_mask",
+        neurons="last",
+        late_start=10,
+    )["layers.0.self_attn"]
+    seen = []
+    layer.observer = lambda z, decision: seen.append(z)
+    padding = torch.tensor([[False] * 4 + [True], [False] * 2 + [True] * 3])
+    model(torch.randn(2, 5, 6, dtype=torch.float64), src_key_padding_mask=padding)
+    torch.testing.assert_close(layer.mean, seen[0][~padding].mean(0), rtol=1e-12, atol=1e-14)
+    assert layer.count == 6
+    with pytest.raises(ValueError, match=r"src_key_padding_mask is of torch\.float64, expected"):
+        model(torch.randn(2, 5, 6).double(), src_key_padding_mask=torch.zeros(2, 5).double())

@@ -86,7 +86,6 @@ def states_of_tokens_that_count(model):
         lambda model: model(TOKENS, attention_mask=MASK),
         lambda model: model(input_ids=TOKENS, attention_mask=MASK),
         lambda model: model(attention_mask=MASK.bool(), input_ids=TOKENS),
-        lambda model: model(TOKENS, MASK.float()),
     ],
 )
 def test_the_mask_is_found_by_position_and_by_keyword(call):

@@ -21,20 +21,22 @@ class Arrangement:
 
     Args:
         shape: of the activations, the sample first.
-        order: all dimensions but the first, those that lie furthest apart in memory first.
-        contiguous: whether that is their own order.
+        strides: of the activations, or of a copy without gaps where they have some.
+        gaps: whether they do.
         rows: selections that are made.
         neuron_shape: the shape of a statistic of the neurons.
+        neuron_strides: of a statistic that lies in memory as the activations do.
         outer: flat positions before the neurons, the samples among them.
         neurons: how many there are.
         inner: flat positions after the neurons, samples too.
     """
 
     shape: tuple[int, ...]
-    order: tuple[int, ...]
-    contiguous: bool
+    strides: tuple[int, ...]
+    gaps: bool
     rows: int
     neuron_shape: tuple[int, ...]
+    neuron_strides: tuple[int, ...]
     outer: int
     neurons: int
     inner: int
@@ -46,19 +48,17 @@ class Arrangement:
 
     def in_rows(self, z: Tensor) -> Tensor:
         """Activations as (row, column), a row for each selection; a view where memory allows."""
-        return self._in_order(z).reshape(self.rows, -1)
+        return self._flat(z).view(self.rows, -1)
 
     def from_rows(self, rows: Tensor) -> Tensor:
         """Undo `in_rows`."""
-        if self.contiguous:
-            return rows.view(self.shape)
-        in_order = rows.view(self.shape[0], *(self.shape[d] for d in self.order))
-        return in_order.permute(0, *(self.order.index(d) + 1 for d in range(1, len(self.shape))))
+        return rows.contiguous().as_strided(self.shape, self.strides)
 
     def in_grid(self, z: Tensor) -> Tensor:
         """Activations as (outer, neuron), or (outer, neuron, inner) where inner is above 1."""
-        grid = (self.outer, self.neurons, *((self.inner,) if self.inner > 1 else ()))
-        return self._in_order(z).reshape(grid)
+        if self.inner > 1:
+            return self._flat(z).view(self.outer, self.neurons, self.inner)
+        return self._flat(z).view(self.outer, self.neurons)
 
     def beside_grid(self, flat: Tensor) -> Tensor:
         """A flat statistic in a shape that broadcasts to the grid."""
@@ -70,18 +70,17 @@ class Arrangement:
 
     def flat(self, statistic: Tensor) -> Tensor:
         """A statistic of the neurons, flat, as a view; it must lie as the activations do."""
-        return self._statistic_in_order(statistic).view(-1)
+        return statistic.as_strided((self.neurons,), (1,))
 
     def fits(self, statistic: Tensor) -> bool:
         """Whether a statistic lies in memory as the activations do."""
-        return self._statistic_in_order(statistic).is_contiguous()
+        return statistic.stride() == self.neuron_strides
 
     def statistic(self, values: Tensor) -> Tensor:
         """A copy of a statistic that lies in memory as the activations do."""
-        in_order = self._statistic_in_order(values).clone(memory_format=torch.contiguous_format)
-        if values.ndim == 1:
-            return in_order
-        return in_order.permute([self.order.index(d) for d in range(1, len(self.shape))])
+        return torch.empty_strided(
+            self.neuron_shape, self.neuron_strides, dtype=values.dtype, device=values.device
+        ).copy_(values)
 
     def neuron_at(self, columns: Tensor) -> Tensor:
         """Which neurons, counted flat as in `flat`, stand at columns of the rows."""
@@ -89,13 +88,12 @@ class Arrangement:
             columns = columns // self.inner
         return columns if self.rows == self.outer else columns % self.neurons
 
-    def _in_order(self, z: Tensor) -> Tensor:
-        return z if self.contiguous else z.permute(0, *self.order)
-
-    def _statistic_in_order(self, statistic: Tensor) -> Tensor:
-        if statistic.ndim == 1 or self.contiguous:
-            return statistic
-        return statistic.permute([d - 1 for d in self.order])
+    def _flat(self, z: Tensor) -> Tensor:
+        """As they lie in memory."""
+        if self.gaps or z.stride() != self.strides:
+            dense = torch.empty_strided(self.shape, self.strides, dtype=z.dtype, device=z.device)
+            z = dense.copy_(z)
+        return z.as_strided((z.numel(),), (1,))
 
 
 def arrange(z: Tensor, neurons: Neurons, per: Per | None) -> Arrangement:
@@ -114,26 +112,40 @@ def arrange(z: Tensor, neurons: Neurons, per: Per | None) -> Arrangement:
 def _arrange(
     shape: tuple[int, ...], strides: tuple[int, ...], neurons: Neurons, per: Per | None
 ) -> Arrangement:
-    order = tuple(sorted(range(1, len(shape)), key=lambda d: -strides[d]))
+    # The sample first; the other dimensions that lie furthest apart in memory first.
+    order = [0, *sorted(range(1, len(shape)), key=lambda d: -strides[d])]
+    dense = _dense(shape, order)
     if neurons == "element":
         neuron_shape, outer, inner = shape[1:], shape[0], 1
+        neuron_strides = dense[1:]
     else:
         dimension = 1 if neurons == "channel" else len(shape) - 1
         place = order.index(dimension)
-        outer = shape[0] * _product(shape[d] for d in order[:place])
-        neuron_shape = (shape[dimension],)
-        inner = _product(shape[d] for d in order[place + 1 :])
+        neuron_shape, neuron_strides = (shape[dimension],), (1,)
+        outer = _product([shape[d] for d in order[:place]])
+        inner = _product([shape[d] for d in order[place + 1 :]])
     rows = {"sample": shape[0], "batch": 1, None: outer}[per]
     return Arrangement(
         shape,
-        order,
-        order == tuple(range(1, len(shape))),
+        dense,
+        dense != strides,
         rows,
         neuron_shape,
+        neuron_strides,
         outer,
         _product(neuron_shape),
         inner,
     )
+
+
+def _dense(shape: tuple[int, ...], order: list[int]) -> tuple[int, ...]:
+    """Strides without gaps, dimensions in this order."""
+    strides = [1] * len(shape)
+    step = 1
+    for dimension in reversed(order):
+        strides[dimension] = step
+        step = step * shape[dimension]
+    return tuple(strides)
 
 
 def _product(numbers: Iterable[int]) -> int:

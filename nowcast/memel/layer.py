@@ -196,7 +196,6 @@ class MEmeL(nn.Module):
             f"synchronize={self.synchronize}"
         )
 
-    @torch.no_grad()
     def _decide(self, z: Tensor, mask: Tensor | None) -> Decision:
         """Select by the statistics as they stand; in training, take `z` into them afterwards."""
         if mask is not None:
@@ -237,7 +236,7 @@ class MEmeL(nn.Module):
             if isinstance(batch, Tensor):
                 known = torch.where(batch > 0, known, count)
             update_statistics(mean, variance, known, sums, sums_of_squares, batch)
-            self.count.copy_(known + batch)
+            self.count.fill_(known + batch)
             self.calls.add_(1)
         return decision
 

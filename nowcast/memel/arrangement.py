@@ -10,6 +10,7 @@ from torch import Tensor
 
 Neurons = Literal["element", "channel", "last"]
 Per = Literal["sample", "batch"]
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,24 +23,26 @@ class Arrangement:
     Args:
         shape: of the activations, the sample first.
         strides: of the activations, or of a copy without gaps where they have some.
-        gaps: whether they do.
         rows: selections that are made.
         neuron_shape: the shape of a statistic of the neurons.
         neuron_strides: of a statistic that lies in memory as the activations do.
         outer: flat positions before the neurons, the samples among them.
         neurons: how many there are.
         inner: flat positions after the neurons, samples too.
+        row_layout: shape and strides as (row, column).
+        grid_layout: shape and strides as (outer, neuron), or (outer, neuron, inner).
     """
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    gaps: bool
     rows: int
     neuron_shape: tuple[int, ...]
     neuron_strides: tuple[int, ...]
     outer: int
     neurons: int
     inner: int
+    row_layout: Layout
+    grid_layout: Layout
 
     @property
     def samples(self) -> int:
@@ -48,17 +51,15 @@ class Arrangement:
 
     def in_rows(self, z: Tensor) -> Tensor:
         """Activations as (row, column), a row for each selection; a view where memory allows."""
-        return self._flat(z).view(self.rows, -1)
+        return self._without_gaps(z).as_strided(*self.row_layout)
 
     def from_rows(self, rows: Tensor) -> Tensor:
         """Undo `in_rows`."""
-        return rows.contiguous().as_strided(self.shape, self.strides)
+        return rows.as_strided(self.shape, self.strides)
 
     def in_grid(self, z: Tensor) -> Tensor:
         """Activations as (outer, neuron), or (outer, neuron, inner) where inner is above 1."""
-        if self.inner > 1:
-            return self._flat(z).view(self.outer, self.neurons, self.inner)
-        return self._flat(z).view(self.outer, self.neurons)
+        return self._without_gaps(z).as_strided(*self.grid_layout)
 
     def beside_grid(self, flat: Tensor) -> Tensor:
         """A flat statistic in a shape that broadcasts to the grid."""
@@ -72,10 +73,6 @@ class Arrangement:
         """A statistic of the neurons, flat, as a view; it must lie as the activations do."""
         return statistic.as_strided((self.neurons,), (1,))
 
-    def fits(self, statistic: Tensor) -> bool:
-        """Whether a statistic lies in memory as the activations do."""
-        return statistic.stride() == self.neuron_strides
-
     def statistic(self, values: Tensor) -> Tensor:
         """A copy of a statistic that lies in memory as the activations do."""
         return torch.empty_strided(
@@ -88,25 +85,24 @@ class Arrangement:
             columns = columns // self.inner
         return columns if self.rows == self.outer else columns % self.neurons
 
-    def _flat(self, z: Tensor) -> Tensor:
-        """As they lie in memory."""
-        if self.gaps or z.stride() != self.strides:
-            dense = torch.empty_strided(self.shape, self.strides, dtype=z.dtype, device=z.device)
-            z = dense.copy_(z)
-        return z.as_strided((z.numel(),), (1,))
+    def _without_gaps(self, z: Tensor) -> Tensor:
+        if z.stride() == self.strides:
+            return z
+        dense = torch.empty_strided(self.shape, self.strides, dtype=z.dtype, device=z.device)
+        return dense.copy_(z)
 
 
-def arrange(z: Tensor, neurons: Neurons, per: Per | None) -> Arrangement:
+def arrange(z: Tensor, neurons: Neurons, per: Per | None, eager: bool = True) -> Arrangement:
     """Arrangement of activations.
 
     Args:
         z: activations, the sample first.
         neurons: which dimensions are neurons.
         per: what a row is; None makes rows of the grid, whatever the samples.
+        eager: look an earlier result up; not where the code is traced.
     """
-    if torch.compiler.is_compiling():
-        return _arrange(tuple(z.shape), z.stride(), neurons, per)
-    return _arrange_once(tuple(z.shape), z.stride(), neurons, per)
+    make = _arrange_once if eager else _arrange
+    return make(tuple(z.shape), z.stride(), neurons, per)
 
 
 def _arrange(
@@ -124,17 +120,21 @@ def _arrange(
         neuron_shape, neuron_strides = (shape[dimension],), (1,)
         outer = _product([shape[d] for d in order[:place]])
         inner = _product([shape[d] for d in order[place + 1 :]])
+    count = _product(neuron_shape)
     rows = {"sample": shape[0], "batch": 1, None: outer}[per]
+    columns = outer * count * inner // rows if rows else 0
+    grid = (outer, count, inner) if inner > 1 else (outer, count)
     return Arrangement(
         shape,
         dense,
-        dense != strides,
         rows,
         neuron_shape,
         neuron_strides,
         outer,
-        _product(neuron_shape),
+        count,
         inner,
+        ((rows, columns), (columns, 1)),
+        (grid, _dense(grid, list(range(len(grid))))),
     )
 
 

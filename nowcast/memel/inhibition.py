@@ -93,13 +93,11 @@ class _Deactivate(torch.autograd.Function):
         arrangement: Arrangement | None,
         keep: object,
     ) -> Tensor:
-        ctx.arrangement, ctx.keep = arrangement, keep
         if isinstance(delta, Tensor):
-            ctx.delta = None
             ctx.save_for_backward(selected, delta)
         else:
-            ctx.delta = delta
             ctx.save_for_backward(selected)
+        ctx.kept = arrangement, delta, keep
         rows = arrangement.in_rows(z) if arrangement else z
         if selected.dtype == torch.bool:
             replaced = torch.where(selected, mean, rows)
@@ -109,12 +107,13 @@ class _Deactivate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        selected, *delta = ctx.saved_tensors  # Once: checkpointing lets each be read once.
-        slope = -(delta[0] if delta else ctx.delta)
-        rows = ctx.arrangement.in_rows(gradient) if ctx.arrangement else gradient
+        arrangement, delta, _ = ctx.kept
+        selected, *saved = ctx.saved_tensors  # Once: checkpointing lets each be read once.
+        rows = arrangement.in_rows(gradients[0]) if arrangement else gradients[0]
         if selected.dtype == torch.bool:
-            rows = torch.where(selected, slope * rows, rows)
+            rows = torch.where(selected, -delta * rows, rows)
+        elif saved:
+            rows = rows.scatter(1, selected, -saved[0] * rows.gather(1, selected))
         else:
-            rows = rows.scatter(1, selected, slope * rows.gather(1, selected))
-        return ctx.arrangement.from_rows(rows) if ctx.arrangement else rows, *[None] * 5
+            rows = rows.scatter(1, selected, -delta, reduce="multiply")
+        return arrangement.from_rows(rows) if arrangement else rows, None, None, None, None, None

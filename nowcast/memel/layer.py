@@ -152,16 +152,17 @@ class MEmeL(nn.Module):
                 asks for more activations than there are, or if the mask does not fit.
         """
         keep = None
+        eager = not torch.compiler.is_compiling()
         if self.script is not None:
             decision = next(self.script)
         elif not (self.training or (self.in_evaluation and self.mean.numel())):
             return z
-        elif self.training and in_backward():
+        elif eager and self.training and in_backward():
             keep = self._decisions.of(z)
             decision = keep.decision
         else:
-            decision = self._decide(z.detach(), self.mask if mask is None else mask)
-            if (watching := watcher()) is not None:
+            decision = self._decide(z.detach(), self.mask if mask is None else mask, eager)
+            if eager and (watching := watcher()) is not None:
                 keep = self._decisions.keep(decision, z, watching)
         if self.observer is not None:
             self.observer(z.detach(), decision)
@@ -196,48 +197,56 @@ class MEmeL(nn.Module):
             f"synchronize={self.synchronize}"
         )
 
-    def _decide(self, z: Tensor, mask: Tensor | None) -> Decision:
+    def _decide(self, z: Tensor, mask: Tensor | None, eager: bool) -> Decision:
         """Select by the statistics as they stand; in training, take `z` into them afterwards."""
+        # One pass, few calls: in a recurrent network this runs many times a step, on a cold cache.
         if mask is not None:
             check_mask(mask, z, self.neurons)
-        arrangement = arrange(z, self.neurons, self.per if self.share is None else None)
-        self._fit_statistics(z, arrangement, mask)
-        mean, variance = arrangement.flat(self.mean), arrangement.flat(self.variance)
+        arrangement = arrange(z, self.neurons, self.per if self.share is None else None, eager)
+        whole_mean: Tensor = self._buffers["mean"]  # type: ignore[assignment]
+        if whole_mean.stride() != arrangement.neuron_strides or (
+            whole_mean.shape != arrangement.neuron_shape
+        ):
+            self._fit_statistics(z, arrangement, mask)
+        buffers: dict[str, Any] = self._buffers
+        mean, variance = arrangement.flat(buffers["mean"]), arrangement.flat(buffers["variance"])
+        calls, count = number(buffers["calls"], eager), number(buffers["count"], eager)
         deviations = deviations_of(z, mean, arrangement, mask)
-        sums = arrangement.over_samples(deviations) if self.training else None
-        squares = deviations.square_()
-        sums_of_squares = arrangement.over_samples(squares) if self.training else None
+        training, threshold = self.training, buffers["threshold"]
+        if training:
+            sums = arrangement.over_samples(deviations)
+        squares = torch.mul(deviations, deviations, out=deviations)
+        if training:
+            sums_of_squares = arrangement.over_samples(squares)
         phi = squares.div_(arrangement.beside_grid(compensated(variance, self.epsilon)))
         if mask is not None:
             phi.masked_fill_(~arrangement.in_grid(over_activations(mask, z)), -1.0)
-        phi = phi.view(arrangement.rows, -1)
-        calls, count = number(self.calls), number(self.count)
+        phi = phi.view(arrangement.row_layout[0])
         started = (calls >= self.late_start) & (count >= 2)
-        if self.threshold is None:
+        if threshold is None:
             decision = self._select_top(z, phi, mean, arrangement, started, mask is not None)
         else:
             decision = self._select_above(z, phi, mean, arrangement, started)
-        if sums is not None and sums_of_squares is not None:
+        if training:
             batch: int | Tensor = arrangement.samples
             if mask is not None:
                 batch = mask.sum() * (batch // mask.numel())
-            above = None if self.threshold is None else (phi > self.threshold).sum()
+            above = None if threshold is None else (phi > threshold).sum()
             if self._all_processes:
                 sums, sums_of_squares, batch, above = over_processes(
                     sums, sums_of_squares, batch, above
                 )
             if above is not None:
-                assert self.threshold is not None
                 assert self.share is not None
                 activations = batch * arrangement.neurons
-                move_threshold(self.threshold, above, activations, self.share, count >= 2)
+                move_threshold(threshold, above, activations, self.share, count >= 2)
             # From forget_step on, the past weighs as much as batch · forget_step samples (D.1).
             known = choose(calls < self.forget_step, count, batch * self.forget_step)
             if isinstance(batch, Tensor):
                 known = torch.where(batch > 0, known, count)
             update_statistics(mean, variance, known, sums, sums_of_squares, batch)
-            self.count.fill_(known + batch)
-            self.calls.add_(1)
+            buffers["count"].fill_(known + batch)
+            buffers["calls"].add_(1)
         return decision
 
     def _select_top(
@@ -272,7 +281,7 @@ class MEmeL(nn.Module):
         return Decision(arrangement, selected, means, self.delta)
 
     def _fit_statistics(self, z: Tensor, arrangement: Arrangement, mask: Tensor | None) -> None:
-        """Start statistics for the neurons of `z`, or see that those at hand are theirs."""
+        """Start statistics for the neurons of `z`, or lay those at hand as these lie in memory."""
         shape = arrangement.neuron_shape
         if not self.mean.numel():
             dtype = torch.promote_types(z.dtype, torch.float32)
@@ -286,7 +295,7 @@ class MEmeL(nn.Module):
                 f"MEmeL: statistics are of neurons {tuple(self.mean.shape)}, activations have "
                 f"{shape}; call reset() to start them anew"
             )
-        elif not arrangement.fits(self.mean):
+        else:
             self.mean = arrangement.statistic(self.mean)
             self.variance = arrangement.statistic(self.variance)
 

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 
-def number(scalar: Tensor) -> int | Tensor:
-    """The value of an integer tensor where reading it costs nothing; else the tensor."""
-    if scalar.device.type == "cpu" and not torch.compiler.is_compiling():
-        return int(scalar)
-    return scalar
+def number(scalar: Tensor, eager: bool = True) -> int | Tensor:
+    """The value of an integer tensor where reading it costs nothing; else the tensor.
+
+    Args:
+        scalar: a count.
+        eager: whether the code runs as it stands; False where it is traced.
+    """
+    return int(scalar) if eager and scalar.is_cpu else scalar
 
 
 def choose(condition: bool | Tensor, if_true: Any, if_false: Any) -> Any:

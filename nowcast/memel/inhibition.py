@@ -112,8 +112,9 @@ class _Deactivate(torch.autograd.Function):
         rows = arrangement.in_rows(gradients[0]) if arrangement else gradients[0]
         if selected.dtype == torch.bool:
             rows = torch.where(selected, -delta * rows, rows)
-        elif saved:
-            rows = rows.scatter(1, selected, -saved[0] * rows.gather(1, selected))
-        else:
+        elif saved or torch.is_grad_enabled():
+            slope = -(saved[0] if saved else delta)
+            rows = rows.scatter(1, selected, slope * rows.gather(1, selected))
+        else:  # The same in one call, of which autograd knows no gradient.
             rows = rows.scatter(1, selected, -delta, reduce="multiply")
         return arrangement.from_rows(rows) if arrangement else rows, None, None, None, None, None

@@ -135,3 +135,34 @@ def test_variance_of_constant_neurons_is_nothing_and_they_stay_as_they_are(value
         out = layer(z)
         torch.testing.assert_close(out, z, rtol=3e-7, atol=0)
     assert (layer.variance.abs() <= 1e-12 * value**2).all()
+
+
+@pytest.mark.parametrize("chosen", [{"top": 1}, {"top": 3}, {"share": 0.3}])
+def test_the_gradient_has_a_gradient(chosen):
+    """As a penalty on the gradient's norm needs it."""
+    torch.manual_seed(0)
+    layer = MEmeL(delta=2.0, late_start=0, **chosen).double()
+    layer(torch.randn(20, 5, dtype=torch.float64))
+    state = {name: value.clone() for name, value in layer.state_dict().items()}
+    x = torch.randn(3, 4, dtype=torch.float64)
+
+    def penalty(weights):
+        layer.load_state_dict(state)
+        z = layer(torch.tanh(x @ weights))
+        (gradient,) = torch.autograd.grad(z.square().sum(), weights, create_graph=True)
+        return gradient.square().sum()
+
+    weights = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(penalty(weights), weights)
+    # By hand: z' is the mean where selected, with a slope of −Δ.
+    layer.load_state_dict(state)
+    with torch.no_grad():
+        out = layer(torch.tanh(x @ weights))
+        selected = out != torch.tanh(x @ weights)
+    assert selected.any()
+    z = torch.tanh(x @ weights)
+    slope = torch.where(selected, -2.0, 1.0)
+    upstream = torch.where(selected, 2 * out - 4.0 * (z - z.detach()), 2 * z)
+    by_hand = x.T @ (upstream * slope * (1 - z.square()))
+    (expected,) = torch.autograd.grad(by_hand.square().sum(), weights)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

@@ -30,7 +30,10 @@ class Arrangement:
         neurons: how many there are.
         inner: flat positions after the neurons, samples too.
         row_layout: shape and strides as (row, column).
-        grid_layout: shape and strides as (outer, neuron), or (outer, neuron, inner).
+        grid_layout: shape and strides as (outer, neuron), or (outer, neuron, inner) where inner is
+            above 1.
+        flat_layout: shape and strides of a statistic that broadcasts to the grid.
+        sample_dimensions: of the grid.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +46,8 @@ class Arrangement:
     inner: int
     row_layout: Layout
     grid_layout: Layout
+    flat_layout: Layout
+    sample_dimensions: tuple[int, ...]
 
     @property
     def samples(self) -> int:
@@ -58,16 +63,16 @@ class Arrangement:
         return rows.as_strided(self.shape, self.strides)
 
     def in_grid(self, z: Tensor) -> Tensor:
-        """Activations as (outer, neuron), or (outer, neuron, inner) where inner is above 1."""
+        """Activations as a grid; a view where memory allows."""
         return self._without_gaps(z).as_strided(*self.grid_layout)
 
     def beside_grid(self, flat: Tensor) -> Tensor:
         """A flat statistic in a shape that broadcasts to the grid."""
-        return flat[:, None] if self.inner > 1 else flat
+        return flat.view(self.flat_layout[0])
 
     def over_samples(self, grid: Tensor) -> Tensor:
         """Sum of a grid over the samples of each neuron, flat."""
-        return grid.sum((0, 2)) if self.inner > 1 else grid.sum(0)
+        return grid.sum(self.sample_dimensions)
 
     def flat(self, statistic: Tensor) -> Tensor:
         """A statistic of the neurons, flat, as a view; it must lie as the activations do."""
@@ -135,6 +140,8 @@ def _arrange(
         inner,
         ((rows, columns), (columns, 1)),
         (grid, _dense(grid, list(range(len(grid))))),
+        ((count, 1), (1, 1)) if inner > 1 else ((count,), (1,)),
+        (0, 2) if inner > 1 else (0,),
     )
 
 

@@ -9,7 +9,9 @@ import torch.utils.checkpoint
 from torch import Tensor
 
 from nowcast.memel.arrangement import Arrangement
-from nowcast.memel.inhibition import deactivate
+from nowcast.memel.inhibition import Deactivate
+
+_saved_tensors_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 FINGERPRINT = 64
 """Activations of each row by which a repeated call is recognised."""
@@ -22,7 +24,7 @@ class Decision:
     Args:
         arrangement: of the activations.
         selected: columns in each row, int64 (rows, top), or bool (rows, columns).
-        mean: what is put there, in a shape that broadcasts to `selected`.
+        mean: what is put there, in the dtype of the activations; broadcasts to `selected`.
         delta: Δ.
         started: whether anything is replaced; a tensor where that is known on the device alone, or
             differs among the selected columns.
@@ -46,7 +48,8 @@ class Decision:
             unchanged = self.arrangement.in_rows(z.detach()).gather(1, self.selected)
             mean = torch.where(started, mean, unchanged)
             delta = torch.where(started, z.new_full((), self.delta), -1.0)
-        return deactivate(z, self.selected, mean, delta, self.arrangement, keep)
+        out: Tensor = Deactivate.apply(z, self.selected, mean, delta, self.arrangement, keep)
+        return out
 
     def values(self, z: Tensor) -> Tensor:
         """The selected activations of `z`, flat."""
@@ -154,10 +157,9 @@ def watcher() -> Any:
 
     Where there is one, the present call may be repeated. Each checkpoint has its own.
     """
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    if top is None:
+    if _saved_tensors_hooks is None:
         return watcher
-    hooks = top(True)
+    hooks = _saved_tensors_hooks(True)
     return hooks and hooks[1]
 
 

@@ -14,7 +14,7 @@ from nowcast.memel.arrangement import Arrangement
 GROUP = 16
 """Activations that are compared at once in long rows, by measurement on CPUs."""
 
-LONG = 2**14
+LONG = 2**16
 """From so many columns on, groups are faster."""
 
 
@@ -28,7 +28,7 @@ def most_monosemantic(phi: Tensor, top: int) -> Tensor:
     columns = phi.shape[1]
     groups = columns // GROUP
     if columns < LONG or groups < top:
-        return _largest(phi, top)
+        return phi.argmax(1, keepdim=True) if top == 1 else _largest(phi, top)
     # The `top` largest lie in the `top` groups whose maxima are largest: one fast pass for the
     # maxima leaves few candidates. Group g holds the columns g, g + groups, g + 2 · groups, …
     # What does not fill a whole group is a candidate anyway.
@@ -76,12 +76,15 @@ def deactivate(
     """
     if isinstance(delta, Tensor):
         delta = delta.to(z.dtype)
-    replaced: Tensor = _Deactivate.apply(z, selected, mean.to(z.dtype), delta, arrangement, keep)
+    replaced: Tensor = Deactivate.apply(z, selected, mean.to(z.dtype), delta, arrangement, keep)
     return replaced
 
 
-class _Deactivate(torch.autograd.Function):
-    """Written out, because autograd's own way through gather and scatter reads z four times."""
+class Deactivate(torch.autograd.Function):
+    """What `deactivate` does, its arguments of one dtype.
+
+    Written out, because autograd's own way through gather and scatter reads z four times.
+    """
 
     @staticmethod
     def forward(
@@ -93,6 +96,7 @@ class _Deactivate(torch.autograd.Function):
         arrangement: Arrangement | None,
         keep: object,
     ) -> Tensor:
+        """The modified activations."""
         if isinstance(delta, Tensor):
             ctx.save_for_backward(selected, delta)
         else:
@@ -107,6 +111,7 @@ class _Deactivate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradient of the activations from that of the modified ones."""
         arrangement, delta, _ = ctx.kept
         selected, *saved = ctx.saved_tensors  # Once: checkpointing lets each be read once.
         rows = arrangement.in_rows(gradients[0]) if arrangement else gradients[0]

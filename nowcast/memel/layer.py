@@ -11,7 +11,6 @@ from nowcast.memel.arrangement import Arrangement, Neurons, Per, arrange, check_
 from nowcast.memel.decision import Decision, Decisions, in_backward, watcher
 from nowcast.memel.inhibition import most_monosemantic
 from nowcast.memel.samples import (
-    deviations_of,
     mean_of_samples,
     over_activations,
     over_processes,
@@ -184,10 +183,6 @@ class MEmeL(nn.Module):
         if self.share is not None and self.threshold is not None:
             self.threshold.copy_(normal_quantile(self.share))
 
-    @property
-    def _all_processes(self) -> bool:
-        return self.synchronize and several_processes()
-
     def extra_repr(self) -> str:
         """Settings, for `print(model)`."""
         return (
@@ -209,18 +204,26 @@ class MEmeL(nn.Module):
         ):
             self._fit_statistics(z, arrangement, mask)
         buffers: dict[str, Any] = self._buffers
-        mean, variance = arrangement.flat(buffers["mean"]), arrangement.flat(buffers["variance"])
+        mean = buffers["mean"].as_strided(*arrangement.flat_layout)
+        variance = buffers["variance"].as_strided(*arrangement.flat_layout)
         calls, count = number(buffers["calls"], eager), number(buffers["count"], eager)
-        deviations = deviations_of(z, mean, arrangement, mask)
         training, threshold = self.training, buffers["threshold"]
+        values = arrangement.in_grid(z)
+        same = values.dtype == mean.dtype
+        deviations = values - mean if same else values.to(mean.dtype).sub_(mean)
+        if mask is not None:
+            padding = ~arrangement.in_grid(over_activations(mask, z))
+            deviations.masked_fill_(padding, 0.0)
         if training:
-            sums = arrangement.over_samples(deviations)
+            sums = deviations.sum(arrangement.sample_dimensions)
         squares = torch.mul(deviations, deviations, out=deviations)
         if training:
-            sums_of_squares = arrangement.over_samples(squares)
-        phi = squares.div_(arrangement.beside_grid(compensated(variance, self.epsilon)))
+            sums_of_squares = squares.sum(arrangement.sample_dimensions)
+        phi = squares.div_(compensated(variance, self.epsilon))
         if mask is not None:
-            phi.masked_fill_(~arrangement.in_grid(over_activations(mask, z)), -1.0)
+            phi.masked_fill_(padding, -1.0)
+        if mean.ndim > 1:
+            mean, variance = mean.view(-1), variance.view(-1)
         phi = phi.view(arrangement.row_layout[0])
         started = (calls >= self.late_start) & (count >= 2)
         if threshold is None:
@@ -232,7 +235,7 @@ class MEmeL(nn.Module):
             if mask is not None:
                 batch = mask.sum() * (batch // mask.numel())
             above = None if threshold is None else (phi > threshold).sum()
-            if self._all_processes:
+            if self.synchronize and several_processes():
                 sums, sums_of_squares, batch, above = over_processes(
                     sums, sums_of_squares, batch, above
                 )
@@ -287,9 +290,10 @@ class MEmeL(nn.Module):
             dtype = torch.promote_types(z.dtype, torch.float32)
             self.mean = arrangement.statistic(z.new_zeros(shape, dtype=dtype))
             self.variance = arrangement.statistic(z.new_zeros(shape, dtype=dtype))
-            mean = arrangement.flat(self.mean)
             # Near the first samples, whose squares would lose digits if they were large.
-            mean.copy_(mean_of_samples(z, mean, arrangement, mask, self._all_processes))
+            together = self.synchronize and several_processes()
+            first = mean_of_samples(z, dtype, arrangement, mask, together)
+            arrangement.flat(self.mean).copy_(first)
         elif self.mean.shape != shape:
             raise ValueError(
                 f"MEmeL: statistics are of neurons {tuple(self.mean.shape)}, activations have "

@@ -6,15 +6,8 @@ from torch import Tensor
 
 from nowcast.memel.arrangement import Arrangement
 
-
-def deviations_of(z: Tensor, mean: Tensor, arrangement: Arrangement, mask: Tensor | None) -> Tensor:
-    """Grid of z − mean in the precision of the statistics, 0 where a mask says so."""
-    values, mean = arrangement.in_grid(z), arrangement.beside_grid(mean)
-    same = values.dtype == mean.dtype
-    deviations = values - mean if same else values.to(mean.dtype).sub_(mean)
-    if mask is not None:
-        deviations.masked_fill_(~arrangement.in_grid(over_activations(mask, z)), 0.0)
-    return deviations
+DISTRIBUTED = dist.is_available()
+"""Whether this build of PyTorch knows several processes."""
 
 
 def over_activations(mask: Tensor, z: Tensor) -> Tensor:
@@ -23,23 +16,26 @@ def over_activations(mask: Tensor, z: Tensor) -> Tensor:
 
 
 def mean_of_samples(
-    z: Tensor, near: Tensor, arrangement: Arrangement, mask: Tensor | None, all_processes: bool
+    z: Tensor, dtype: torch.dtype, arrangement: Arrangement, mask: Tensor | None, together: bool
 ) -> Tensor:
-    """Mean of each neuron, flat; `near` is any value from which deviations are summed."""
-    sums = arrangement.over_samples(deviations_of(z, near, arrangement, mask))
-    samples = sums.new_full((1,), arrangement.samples)
+    """Mean of each neuron, flat, in a precision; over all processes if `together`."""
+    values = arrangement.in_grid(z).to(dtype)
+    samples = values.new_full((1,), arrangement.samples)
     if mask is not None:
+        counts = arrangement.in_grid(over_activations(mask, z))
+        values = torch.where(counts, values, 0.0)
         samples = samples * mask.sum() / mask.numel()
-    if all_processes:
-        together = torch.cat([sums, samples])
-        dist.all_reduce(together)
-        sums, samples = together[:-1], together[-1:]
-    return near + sums / samples.clamp_min(1)
+    sums = values.sum(arrangement.sample_dimensions)
+    if together:
+        parts = torch.cat([sums, samples])
+        dist.all_reduce(parts)
+        sums, samples = parts[:-1], parts[-1:]
+    return sums / samples.clamp_min(1)
 
 
 def several_processes() -> bool:
     """Whether this is one of several processes that train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return DISTRIBUTED and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def over_processes(

@@ -57,12 +57,16 @@ def update_statistics(
         squares: S of each neuron. Overwritten.
         batch: b, how many samples the batch brings; where 0, nothing changes.
     """
-    total = at_least(1, count + batch)
+    total = count + batch
+    weight: float | Tensor
+    if isinstance(total, Tensor):
+        total = total.clamp_min(1)
+        # A quotient of integer tensors would be rounded to float32.
+        weight = batch / (total - 1).clamp_min(1).to(variance.dtype)
+    else:
+        weight = batch / max(total - 1, 1)
     shift = deviations / total
     squares.addcmul_(deviations, shift, value=-1.0).div_(at_least(1, batch))
     mean.add_(shift)
     # (m − 1) / (m + b − 1) is 1 − b / (m + b − 1), for m = 0 too: its variance is 0.
-    rest = at_least(1, total - 1)
-    # A quotient of integer tensors would be rounded to float32.
-    weight = batch / (rest.to(variance.dtype) if isinstance(rest, Tensor) else rest)
     variance.lerp_(squares, weight)

@@ -34,6 +34,8 @@ LESS_WORK = {
     "finetune": SHORT_RUN,
     "evaluate": ["--data.workers=0", "--at_most=2"],
     "render": ["--data.workers=0"],
+    "probe update": ["--data.workers=0", "--neurons=200"],
+    "probe profile": ["--data.workers=0", "--at_most=2"],
     "benchmark train": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1"],
     "benchmark memel": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1", "--tops=[1]"],
     "benchmark data": ["--size=60", "--coarse_size=30", "--hours=4", "--repeats=1", "--workers=1"],

@@ -1,6 +1,7 @@
 """Part memel: a training step with MEmeL layers over one without, and forecasts after removal."""
 
 from functools import partial
+from typing import Literal
 
 import torch
 
@@ -22,11 +23,12 @@ def measure_memel(
     input_frames: int = 5,
     lead_times: int = 20,
     tops: tuple[int, ...] = (1, 100),
+    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16"),
     repeats: int = 7,
     warmup: int = 1,
     device: str = "auto",
 ) -> Report:
-    """Time training steps with a MEmeL layer behind every ConvGRU and without, in float32 and bf16.
+    """Time training steps with a MEmeL layer behind every ConvGRU and without.
 
     The layers inhibit from the first step on. Forecasts of a network whose layers were removed are
     timed beside those of one that never had any.
@@ -39,6 +41,7 @@ def measure_memel(
         input_frames: frames that the network sees.
         lead_times: frames that it forecasts.
         tops: activations deactivated per sample; each is timed.
+        precisions: "fp32", and "bf16" for autocast to bfloat16; each is timed.
         repeats: rounds that are timed.
         warmup: rounds before them that are not.
         device: where networks run: "auto", "cpu", "cuda".
@@ -53,13 +56,15 @@ def measure_memel(
             f"tops: found {list(tops)}, expected numbers from 1 to the {shape.smallest_state} "
             "activations of the smallest layer"
         )
+    if not precisions:
+        raise InputError("precisions: found none, expected fp32 or bf16")
     place = choose_device(device)
     gflop = shape.step_gflop()
     keep_freed_memory()
     rows: list[Row] = []
     calls: dict[str, list[float]] = {}
     layers: dict[str, memel.MEmeL] = {}
-    for precision in ("fp32", "bf16"):
+    for precision in precisions:
         without = f"{precision}, without"
         steps = {without: _step(shape, place, precision, top=None)}
         steps |= {

@@ -123,7 +123,7 @@ def format_update_effects(rows: Mapping[str, UpdateRow]) -> str:
     lines.append(
         f"\n{first.neurons:,} selected neurons a row, the same clips in all; in brackets the 95 % "
         "interval over batches.\ndecrease ratio: mean of 1 − φ(z*)/φ(z); total update ratio: mean "
-        "of |z*/z − 1|; loss: change by the step, the neurons held at their means."
+        "of |z*/z − 1|; loss: change by the step, the neurons held at their means but in Original."
     )
     return "\n".join(lines)
 

@@ -34,7 +34,7 @@ LESS_WORK = {
     "finetune": SHORT_RUN,
     "evaluate": ["--data.workers=0", "--at_most=2"],
     "render": ["--data.workers=0"],
-    "probe update": ["--data.workers=0", "--neurons=200"],
+    "probe update": ["--data.workers=0", "--at_least=200"],
     "probe profile": ["--data.workers=0", "--at_most=2"],
     "benchmark train": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1"],
     "benchmark memel": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1", "--tops=[1]"],

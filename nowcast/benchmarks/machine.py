@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from nowcast.benchmarks.rounds import Spread, time_rounds
-from nowcast.errors import InputError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -82,20 +81,6 @@ def describe_machine(device: torch.device, matrix_side: int) -> Machine:
         commit=_commit(),
         matrix_product_gflop_s=_matrix_product_rates(device, matrix_side),
     )
-
-
-def choose_device(wanted: str) -> torch.device:
-    """ "auto" is a GPU if there is one.
-
-    Raises:
-        InputError: for a device that is not there.
-    """
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=wanted).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device: found {wanted!r}, which torch cannot use here") from error
 
 
 def wait_for(device: torch.device) -> None:

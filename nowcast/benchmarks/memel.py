@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 
 from nowcast import memel
-from nowcast.benchmarks.machine import choose_device, wait_for
+from nowcast.benchmarks.machine import wait_for
 from nowcast.benchmarks.report import Report, Row
 from nowcast.benchmarks.rounds import time_rounds
 from nowcast.benchmarks.training_step import StepShape, TrainingStep
+from nowcast.device import choose_device
 from nowcast.errors import InputError
 from nowcast.memory import keep_freed_memory
 from nowcast.models.encoder_forecaster import EncoderForecaster

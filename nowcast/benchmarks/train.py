@@ -4,11 +4,11 @@ from functools import partial
 
 import torch
 
-from nowcast.benchmarks.machine import choose_device
 from nowcast.benchmarks.plain import plain_copy, plain_forward
 from nowcast.benchmarks.report import Report, Row
 from nowcast.benchmarks.rounds import time_rounds
 from nowcast.benchmarks.training_step import StepShape, TrainingStep
+from nowcast.device import choose_device
 from nowcast.memory import keep_freed_memory
 from nowcast.models.encoder_forecaster import EncoderForecaster
 

@@ -8,11 +8,12 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from nowcast.benchmarks.data import measure_data
-from nowcast.benchmarks.machine import choose_device, describe_machine
+from nowcast.benchmarks.machine import describe_machine
 from nowcast.benchmarks.memel import measure_memel
 from nowcast.benchmarks.report import Report, format_table, write_json
 from nowcast.benchmarks.train import measure_training
 from nowcast.commands.command_line import CommandParser, run
+from nowcast.device import choose_device
 from nowcast.files import check_place
 
 USAGE = """usage: benchmark PART [--help] …

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
-
+from nowcast.device import choose_device
 from nowcast.errors import InputError
 from nowcast.memory import keep_freed_memory
 from nowcast.models.checkpoint import TrainedNetwork, load
@@ -43,10 +42,7 @@ def methods_to_compare(
         InputError: for nothing to compare, a file that is no checkpoint, or one that does not fit.
     """
     methods: dict[str, NowcastMethod] = {name: BASELINES[name]() for name in baselines}
-    if device not in ("auto", "cpu") and not _is_there(device):
-        raise InputError(f"device: found no {device!r} here, expected auto, cpu or one that is")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = choose_device(device)
     height, width = data.open().shape
     keep_freed_memory()
     for name, path in checkpoints.items():
@@ -57,7 +53,7 @@ def methods_to_compare(
             if shown in methods:
                 raise InputError(f"{path}: found the name {shown!r} twice, expected one per method")
             _check_fit(trained, path, data, (height, width))
-            trained.network.to(device)
+            trained.network.to(place)
             methods[shown] = trained
     if memel_in_testing and not any(name.endswith("-T") for name in methods):
         raise InputError(
@@ -90,11 +86,3 @@ def _check_fit(
             f"{description.frame_shape}; train one with coordinates: false for any grid"
         )
     keep_statistics(trained.network, path, description, data.store, shape)
-
-
-def _is_there(device: str) -> bool:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):  # An AssertionError where torch is built without it.
-        return False
-    return True

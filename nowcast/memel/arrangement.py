@@ -113,6 +113,11 @@ def arrange(z: Tensor, neurons: Neurons, per: Per | None, eager: bool = True) ->
 def _arrange(
     shape: tuple[int, ...], strides: tuple[int, ...], neurons: Neurons, per: Per | None
 ) -> Arrangement:
+    if len(shape) < 2:
+        raise ValueError(
+            f"MEmeL: activations are of shape {shape}, expected samples and at least one dimension "
+            "of neurons"
+        )
     # The sample first; the other dimensions that lie furthest apart in memory first.
     order = [0, *sorted(range(1, len(shape)), key=lambda d: -strides[d])]
     dense = _dense(shape, order)

@@ -28,6 +28,7 @@ class Decision:
         delta: Δ.
         started: whether anything is replaced; a tensor where that is known on the device alone, or
             differs among the selected columns.
+        counts: which of the selected columns are no padding; all where None.
     """
 
     arrangement: Arrangement
@@ -35,6 +36,7 @@ class Decision:
     mean: Tensor
     delta: float
     started: bool | Tensor = True
+    counts: Tensor | None = None
 
     def apply(self, z: Tensor, keep: object = None) -> Tensor:
         """Activations with the selected ones replaced; `keep` lives as long as their gradient."""
@@ -56,14 +58,18 @@ class Decision:
         rows = self.arrangement.in_rows(z)
         if self.selected.dtype == torch.bool:
             return rows[self.selected]
-        return rows.gather(1, self.selected).flatten()
+        return self._counting(rows.gather(1, self.selected))
 
     def neurons(self) -> Tensor:
         """Neurons of the selected activations, counted as the statistics lie in memory."""
         columns = self.selected
         if columns.dtype == torch.bool:
             columns = columns.nonzero()[:, 1]
-        return self.arrangement.neuron_at(columns).flatten()
+            return self.arrangement.neuron_at(columns)
+        return self._counting(self.arrangement.neuron_at(columns))
+
+    def _counting(self, values: Tensor) -> Tensor:
+        return values.flatten() if self.counts is None else values[self.counts]
 
 
 @dataclass(frozen=True, eq=False)

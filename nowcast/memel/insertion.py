@@ -29,7 +29,8 @@ def insert(
     A forward hook hands the module's output to the layer, each time the module is called, so in a
     recurrent cell z' takes z's place everywhere. The layer is a child of the module: it is trained,
     moved and saved with the model. A module that stands at several places of the model has one
-    layer, with the statistics of all its calls.
+    layer, with the statistics of all its calls. In a container (nn.Sequential, nn.ModuleList and
+    their kin) it stands among the modules that the container holds.
 
     Args:
         model: any module; it is changed in place.
@@ -112,9 +113,10 @@ def modules_at(model: nn.Module, at: Sequence[str]) -> dict[str, nn.Module]:
 def inserted(model: nn.Module) -> dict[str, MEmeL]:
     """The MEmeL layers of `model` by the names of the modules that they follow."""
     return {
-        name.removesuffix(NAME).removesuffix("."): module
+        name: layer
         for name, module in model.named_modules()
-        if isinstance(module, MEmeL) and name.split(".")[-1] == NAME
+        if isinstance(layer := module._modules.get(NAME), MEmeL)
+        and any(isinstance(hook, _InhibitOutput) for hook in module._forward_hooks.values())
     }
 
 

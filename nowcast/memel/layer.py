@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import torch
@@ -104,6 +105,8 @@ class MEmeL(nn.Module):
         ):
             if not value >= least:
                 raise ValueError(f"MEmeL: {name} must be at least {least}, found {value}")
+        if not isinstance(top, int):
+            raise ValueError(f"MEmeL: top must be a whole number, found {top}")
         if not math.isfinite(delta):
             raise ValueError(f"MEmeL: delta must be finite, found {delta}")
         if per not in get_args(Per):
@@ -153,8 +156,8 @@ class MEmeL(nn.Module):
         keep = None
         eager = not torch.compiler.is_compiling()
         if self.script is not None:
-            decision = next(self.script)
-        elif not (self.training or (self.in_evaluation and self.mean.numel())):
+            decision = self._next_of_script(z)
+        elif not (self.training or (self.in_evaluation and self.mean.numel())) or not z.numel():
             return z
         elif eager and self.training and in_backward():
             keep = self._decisions.of(z)
@@ -166,6 +169,16 @@ class MEmeL(nn.Module):
         if self.observer is not None:
             self.observer(z.detach(), decision)
         return decision.apply(z, keep)
+
+    def _next_of_script(self, z: Tensor) -> Decision:
+        assert self.script is not None
+        decision = next(self.script, None)
+        if decision is None or decision.arrangement.shape != tuple(z.shape):
+            raise ValueError(
+                f"MEmeL: called once more with activations {tuple(z.shape)}, expected the calls "
+                "of the first forward pass"
+            )
+        return decision
 
     @torch.no_grad()
     def scale(self, z: Tensor) -> Tensor:
@@ -264,10 +277,12 @@ class MEmeL(nn.Module):
         if self.top > phi.shape[1]:
             raise ValueError(f"MEmeL: top={self.top} of {phi.shape[1]} activations per {self.per}")
         selected = most_monosemantic(phi, self.top)
-        if masked:  # A sample of less than `top` activations that count.
-            started = (phi.gather(1, selected) >= 0) & started
+        counts = None
+        if masked:  # A sample may have fewer than `top` activations that count.
+            counts = phi.gather(1, selected) >= 0
+            started = counts & started
         means = mean.take(arrangement.neuron_at(selected)).to(z.dtype)
-        return Decision(arrangement, selected, means, self.delta, started)
+        return Decision(arrangement, selected, means, self.delta, started, counts)
 
     def _select_above(
         self,
@@ -286,6 +301,10 @@ class MEmeL(nn.Module):
     def _fit_statistics(self, z: Tensor, arrangement: Arrangement, mask: Tensor | None) -> None:
         """Start statistics for the neurons of `z`, or lay those at hand as these lie in memory."""
         shape = arrangement.neuron_shape
+        if not z.is_floating_point():
+            raise ValueError(
+                f"MEmeL: activations are of {z.dtype}, expected floating-point numbers"
+            )
         if not self.mean.numel():
             dtype = torch.promote_types(z.dtype, torch.float32)
             self.mean = arrangement.statistic(z.new_zeros(shape, dtype=dtype))
@@ -300,8 +319,12 @@ class MEmeL(nn.Module):
                 f"{shape}; call reset() to start them anew"
             )
         else:
-            self.mean = arrangement.statistic(self.mean)
-            self.variance = arrangement.statistic(self.variance)
+            # Kept beyond the present call, which may be one that knows no training.
+            with (
+                torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+            ):
+                self.mean = arrangement.statistic(self.mean)
+                self.variance = arrangement.statistic(self.variance)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         own = [prefix + name for name in (*STATISTICS, "threshold")]
@@ -314,6 +337,9 @@ class MEmeL(nn.Module):
             state_dict = {**state_dict, own[-1]: self.threshold}
         # A fresh layer takes the shape of the saved statistics; one in use keeps its own, and
         # nn.Module then refuses statistics of another shape.
+        saved_mean = state_dict.get(prefix + "mean")
+        if saved_mean is not None and not saved_mean.numel():
+            self.reset()  # Saved before the first call.
         fresh = not self.mean.numel()
         for name in ("mean", "variance"):
             saved = state_dict.get(prefix + name)

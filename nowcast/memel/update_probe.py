@@ -35,13 +35,19 @@ class UpdateEffect:
 
     @property
     def decrease_ratio(self) -> Tensor:
-        """1 − φ(z_after) / φ(z) (4.3); above 0, the neuron has become less monosemantic."""
-        return 1 - self.phi_after / self.phi
+        """1 − φ(z_after) / φ(z) (4.3); above 0, the neuron has become less monosemantic.
+
+        0 where φ has not changed, −inf where it was 0 and has.
+        """
+        return torch.where(self.phi_after == self.phi, 0.0, 1 - self.phi_after / self.phi)
 
     @property
     def update_ratio(self) -> Tensor:
-        """Total update ratio |z_after / z − 1| (4.3); explodes where z is near 0."""
-        return (self.z_after / self.z - 1).abs()
+        """Total update ratio |z_after / z − 1| (4.3); explodes where z is near 0.
+
+        0 where z has not changed, inf where it was 0 and has.
+        """
+        return torch.where(self.z_after == self.z, 0.0, (self.z_after / self.z - 1).abs())
 
 
 class UpdateProbe:

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from nowcast import memel
+from nowcast.device import choose_device
 from nowcast.errors import InputError
 from nowcast.models.checkpoint import load_weights, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster
 from nowcast.progress import progress
 from nowcast.training.data import DataSettings, RandomClips, split_clip
-from nowcast.training.inhibition import HIDDEN_STATES, keep_statistics
+from nowcast.training.inhibition import HIDDEN_STATES, insert_layers, keep_statistics
 from nowcast.training.loss import balanced_loss
 from nowcast.training.module import OptimizationSettings
 from nowcast.training.protocol import check_frame_shape
@@ -36,15 +37,15 @@ DELTAS: Mapping[str, float | None] = {
 def measure_update_effects(
     checkpoint: Path,
     data: DataSettings,
-    neurons: int = 10_000,
-    top: int = 1,
-    per: memel.Per = "sample",
-    kind: memel.Neurons = "element",
+    at_least: int = 10_000,
+    top: int | None = None,
+    per: memel.Per | None = None,
+    neurons: memel.Neurons | None = None,
     optimizer: Literal["adam", "sgd"] = "adam",
     learning_rate: float = 1e-4,
     statistics_batches: int = 50,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> dict[str, UpdateRow]:
     """Measure the decrease ratio and the total update ratio of Table 3 on a trained network.
 
@@ -52,16 +53,18 @@ def measure_update_effects(
         checkpoint: of the network. Statistics of MEmeL layers that it holds are used; where it
             holds none they are collected first.
         data: clips; training clips are stepped on.
-        neurons: selected activations to measure per row, at least.
-        top: activations selected per selection.
+        at_least: selected activations to measure per row.
+        top: activations selected per selection; this and the next two, where not given, are those
+            that the checkpoint was trained with, or else MEmeL's defaults.
         per: one selection per "sample" or per "batch".
-        kind: what a neuron is, as in `MEmeL`.
+        neurons: what a neuron is, as in `MEmeL`. Where it is not what it was in training, statistics
+            are collected anew.
         optimizer: "adam" goes on from the moments in the checkpoint; "sgd" is plain gradient
             descent, of which Lemma 3.3 speaks.
         learning_rate: of the step.
         statistics_batches: batches to collect statistics from where the checkpoint has none.
         seed: of the clips.
-        device: where the network runs.
+        device: where the network runs: "auto", "cpu", "cuda".
 
     Returns:
         The rows by their names, in the order of Table 3. Intervals are percentiles of a bootstrap
@@ -70,11 +73,12 @@ def measure_update_effects(
     Raises:
         InputError: if the checkpoint or the data does not fit, or a setting makes no sense.
     """
-    if neurons < 1 or statistics_batches < 1 or not learning_rate > 0:
+    if at_least < 1 or statistics_batches < 1 or not learning_rate > 0 or seed < 0:
         raise InputError(
-            f"probe: found neurons={neurons}, statistics_batches={statistics_batches}, "
-            f"learning_rate={learning_rate}, expected values above 0"
+            f"probe: found at_least={at_least}, statistics_batches={statistics_batches}, "
+            f"learning_rate={learning_rate}, seed={seed}, expected values above 0 (seed: or 0)"
         )
+    place = choose_device(device)
     description, content = read_checkpoint(checkpoint)
     if description.step_minutes != data.step_minutes:
         raise InputError(
@@ -82,16 +86,23 @@ def measure_update_effects(
             f"the data is asked for at {data.step_minutes:g}"
         )
     network = EncoderForecaster(description.network)
-    try:
-        layers = memel.insert(network, HIDDEN_STATES, top=top, per=per, neurons=kind, late_start=0)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    trained = description.inhibition or {"at": HIDDEN_STATES}
+    wanted = {
+        name: value
+        for name, value in (("top", top), ("per", per), ("neurons", neurons))
+        if value is not None
+    }
+    insert_layers(network, {**trained, **wanted, "share": None})
+    layers = memel.inserted(network)
     load_weights(network, content, checkpoint)
+    if neurons not in (None, trained.get("neurons", "element")):
+        for layer in layers.values():
+            layer.reset()
     store = data.open()
     check_frame_shape(network, store)
     keep_statistics(network, checkpoint, description, store.path, store.shape)
-    network.to(device).train()
-    batches = _batches(data, seed, torch.device(device))
+    network.to(place).train()
+    batches = _batches(data, seed, place)
     trial = _Trial(network, optimizer, learning_rate, content)
     try:
         if not all(layer.mean.numel() for layer in layers.values()):
@@ -104,7 +115,7 @@ def measure_update_effects(
 
         step_on(next(batches))
         in_a_batch = min(len(row[0].decrease) for row in steps.values())
-        further = -(-neurons // max(1, in_a_batch)) - 1
+        further = max(1, -(-at_least // max(1, in_a_batch)) - 1)  # Of one, no interval is known.
         for _ in progress(range(further), "probing training steps", unit="batches"):
             step_on(next(batches))
     except ValueError as error:

@@ -61,6 +61,8 @@ class LogUpdateEffects(pl.Callback):
         with probe.after_step(), torch.no_grad(), trainer.precision_plugin.forward_context():
             pl_module.network(inputs, pl_module.description.lead_times)
         effect = probe.effect()
+        if not len(effect.z):  # A threshold may select nothing.
+            return
         values = {
             "decrease_ratio": float(effect.decrease_ratio.mean()),
             "decrease_ratio_median": float(effect.decrease_ratio.median()),

@@ -1,6 +1,7 @@
 """The rows of Table 3: estimates with confidence intervals, as a table and as JSON."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,11 +95,18 @@ def _bootstrap(batches: Sequence[np.ndarray], statistic: Callable[..., Any]) -> 
 def write_update_effects(
     path: Path, rows: Mapping[str, UpdateRow], settings: Mapping[str, Any]
 ) -> None:
-    """Write rows and settings as JSON; `path` is complete or untouched."""
+    """Write rows and settings as JSON, null for what is infinite; complete or untouched."""
     plain = {"settings": dict(settings), "rows": {name: asdict(row) for name, row in rows.items()}}
     with replacing(path) as temporary:
-        text = json.dumps(plain, indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(_finite(plain), indent=2, ensure_ascii=False, default=str)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """With None for what JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def format_update_effects(rows: Mapping[str, UpdateRow]) -> str:

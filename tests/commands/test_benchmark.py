@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from nowcast.benchmarks.data import decode_clip
-from nowcast.benchmarks.machine import choose_device
 from nowcast.benchmarks.plain import plain_copy, plain_forward
 from nowcast.benchmarks.rounds import time_rounds
 from nowcast.benchmarks.training_step import StepShape, TrainingStep
 from nowcast.commands.benchmark import main
+from nowcast.device import choose_device
 from nowcast.errors import InputError
 from nowcast.models.encoder_forecaster import EncoderForecaster
 from nowcast.radar.preparation import prepare_hko7

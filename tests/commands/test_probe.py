@@ -155,7 +155,7 @@ def test_without_a_part_all_are_listed():
         (["--at_most=0"], "at_most: found 0"),
         (["--split=nowhere"], "data/rain.h5: no split 'nowhere'"),
         (["--neurons=pixel"], "neurons"),
-        (["--device=abacus"], "device: found no 'abacus'"),
+        (["--device=abacus"], "device: found 'abacus'"),
         (["--data.step_minutes=12", "--data.subsample=true"], "trained on steps of 6 minutes"),
         (["--checkpoints.pretrained=data/rain.h5"], "data/rain.h5: found no readable checkpoint"),
         (["--out=runs/pretrain/last.ckpt"], "runs/pretrain/last.ckpt: found a file"),

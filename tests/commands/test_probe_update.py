@@ -8,7 +8,7 @@ from as_user import EXPERIMENT, nowcast
 
 ROWS = ["Original", "Naive (a)", "Naive (b)", "Reverse deactivation"]
 DATA = EXPERIMENT["pretrain"]["data"]
-UPDATE = {"checkpoint": "runs/pretrain/last.ckpt", "data": DATA, "neurons": 200}
+UPDATE = {"checkpoint": "runs/pretrain/last.ckpt", "data": DATA, "at_least": 200}
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def test_the_same_command_gives_the_same_numbers(folder, experiment):
     ("options", "said"),
     [
         (["--checkpoint=none.ckpt"], "none.ckpt: found no file, expected a checkpoint"),
-        (["--neurons=0"], "found neurons=0"),
+        (["--at_least=0"], "found at_least=0"),
         (["--optimizer=lion"], "optimizer"),
         (["--data.step_minutes=5"], "minutes"),
         (["--top=1000000"], "top=1000000 of"),
-        (["--out=missing/folder/x.json", "--kind=channel"], "statistics are of neurons"),
+        (["--device=abacus"], "device: found 'abacus'"),
         (["--out=data/rain.h5/x.json"], "data/rain.h5"),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_configuration_constructs_no_python_object(untouched, tmp_path):
         (["evaluate", *CONFIG, "--baselines=[]", "--checkpoints={}"], "found no baseline and no"),
         (["evaluate", *CONFIG, "--stride=0"], "stride: found 0"),
         (["evaluate", *CONFIG, "--thresholds_mm_h=[5, 2]"], "found (5.0, 2.0)"),
-        (["evaluate", *CONFIG, "--device=abacus"], "device: found no 'abacus'"),
+        (["evaluate", *CONFIG, "--device=abacus"], "device: found 'abacus'"),
         (["evaluate", *CONFIG, "--data.lead_times=100"], "found no clip of 105 frames"),
         (["evaluate", *CONFIG, "--data.store=none.h5"], "none.h5: no such file"),
         (

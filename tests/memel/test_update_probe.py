@@ -153,3 +153,43 @@ def test_what_cannot_be_probed_is_refused():
         model(torch.randn(4, 3))
     with pytest.raises(ValueError, match="called 1 times before the step and 0 times after"):
         probe.effect()
+
+
+def test_activations_of_exactly_zero_give_numbers():
+    effect = memel.UpdateEffect(
+        ("a",),
+        torch.zeros(4, dtype=torch.int64),
+        z=torch.tensor([0.0, 0.0, 2.0, 2.0]),
+        z_after=torch.tensor([0.0, 1.0, 2.0, 1.0]),
+        phi=torch.tensor([0.0, 4.0, 4.0, 4.0]),
+        phi_after=torch.tensor([0.0, 4.0, 4.0, 1.0]),
+    )
+    assert effect.update_ratio.tolist() == [0.0, float("inf"), 0.0, 0.5]
+    assert effect.decrease_ratio.tolist() == [0.0, 0.0, 0.0, 0.75]
+
+
+def test_padding_is_not_among_what_was_selected():
+    torch.manual_seed(0)
+    layer_of = nn.Sequential(nn.Identity())
+    layer = memel.insert(layer_of, ["0"], top=6, neurons="last", late_start=0)["0"]
+    layer_of(torch.randn(5, 3, 4))
+    layer.mask = torch.tensor([[True, False, False], [True, True, True]])
+    z = torch.randn(2, 3, 4)
+    probe = memel.UpdateProbe(layer_of)
+    with probe.before_step():
+        layer_of(z)
+    with probe.after_step():
+        layer_of(z)
+    assert len(probe.effect().z) == 4 + 6
+
+
+def test_a_second_pass_of_other_calls_is_refused():
+    model, _ = model_with_statistics()
+    probe = memel.UpdateProbe(model)
+    with probe.before_step():
+        model(torch.randn(5, 7, dtype=torch.float64))
+    with probe.after_step(), pytest.raises(ValueError, match=r"activations \(3, 7\), expected"):
+        model(torch.randn(3, 7, dtype=torch.float64))
+    with probe.after_step(), pytest.raises(ValueError, match="called once more"):
+        for _ in range(2):
+            model(torch.randn(5, 7, dtype=torch.float64))

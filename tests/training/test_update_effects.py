@@ -29,7 +29,7 @@ def without(store, tmp_path_factory):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_all_four_rows_rest_on_enough_neurons_of_the_same_clips(store, with_layers, optimizer):
-    rows = measure_update_effects(with_layers, data(store), neurons=400, optimizer=optimizer)
+    rows = measure_update_effects(with_layers, data(store), at_least=400, optimizer=optimizer)
     assert list(rows) == ROWS
     # Four clips a batch; three levels, 5 calls in the encoder and 20 in the forecaster each.
     assert {row.neurons for row in rows.values()} == {600}
@@ -48,7 +48,7 @@ def test_all_four_rows_rest_on_enough_neurons_of_the_same_clips(store, with_laye
 def test_the_gradient_alone_sets_reverse_deactivation_apart_from_the_naive_ways(store, with_layers):
     """φ falls with Δ, as Lemma 3.3 has it of plain gradient descent."""
     rows = measure_update_effects(
-        with_layers, data(store), neurons=1500, optimizer="sgd", learning_rate=10.0
+        with_layers, data(store), at_least=1500, optimizer="sgd", learning_rate=10.0
     )
     assert rows["Reverse deactivation"].decrease_beyond_naive_a.value > 1e-4
     assert rows["Naive (b)"].decrease_beyond_naive_a.value < -1e-4
@@ -57,7 +57,7 @@ def test_the_gradient_alone_sets_reverse_deactivation_apart_from_the_naive_ways(
 def test_every_row_starts_from_the_same_weights_and_statistics(store, with_layers):
     """A rate of almost nothing changes almost nothing, batch after batch, in every row."""
     rows = measure_update_effects(
-        with_layers, data(store), neurons=700, optimizer="sgd", learning_rate=1e-12
+        with_layers, data(store), at_least=700, optimizer="sgd", learning_rate=1e-12
     )
     for row in rows.values():
         assert abs(row.decrease_mean.value) < 1e-6
@@ -65,7 +65,7 @@ def test_every_row_starts_from_the_same_weights_and_statistics(store, with_layer
 
 
 def test_statistics_are_collected_where_the_checkpoint_has_none(store, without):
-    rows = measure_update_effects(without, data(store), neurons=300, statistics_batches=3)
+    rows = measure_update_effects(without, data(store), at_least=300, statistics_batches=3)
     assert rows["Original"].neurons == 300
 
 
@@ -80,7 +80,7 @@ def test_the_bootstrap_interval_of_a_mean_is_that_of_its_standard_error():
 
 
 def test_rows_and_settings_are_written(store, without, tmp_path):
-    rows = measure_update_effects(without, data(store), neurons=300, statistics_batches=2)
+    rows = measure_update_effects(without, data(store), at_least=300, statistics_batches=2)
     write_update_effects(tmp_path / "update.json", rows, {"neurons": 300})
     written = json.loads((tmp_path / "update.json").read_text())
     assert written["settings"] == {"neurons": 300}
@@ -92,10 +92,11 @@ def test_rows_and_settings_are_written(store, without, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"neurons": 0}, "neurons=0"),
+        ({"at_least": 0}, "at_least=0"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"top": 10**6}, "top=1000000 of"),
-        ({"kind": "channel"}, "statistics are of neurons"),
+        ({"seed": -1}, "seed=-1"),
+        ({"device": "abacus"}, "device: found 'abacus'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(store, with_layers, wrong, said):

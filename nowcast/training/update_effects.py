@@ -57,8 +57,8 @@ def measure_update_effects(
         top: activations selected per selection; this and the next two, where not given, are those
             that the checkpoint was trained with, or else MEmeL's defaults.
         per: one selection per "sample" or per "batch".
-        neurons: what a neuron is, as in `MEmeL`. Where it is not what it was in training, statistics
-            are collected anew.
+        neurons: what a neuron is, as in `MEmeL`. Where it is not what it was in training,
+            statistics are collected anew.
         optimizer: "adam" goes on from the moments in the checkpoint; "sgd" is plain gradient
             descent, of which Lemma 3.3 speaks.
         learning_rate: of the step.

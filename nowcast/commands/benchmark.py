@@ -1,6 +1,5 @@
 """`benchmark`: measure how fast it is, beside the plain way of doing the same."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from nowcast.benchmarks.machine import describe_machine
 from nowcast.benchmarks.memel import measure_memel
 from nowcast.benchmarks.report import Report, format_table, write_json
 from nowcast.benchmarks.train import measure_training
-from nowcast.commands.command_line import CommandParser, run
+from nowcast.commands.command_line import CommandParser, run, run_part
 from nowcast.device import choose_device
 from nowcast.files import check_place
 
@@ -26,15 +25,7 @@ USAGE = """usage: benchmark PART [--help] …
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in PARTS:
-        return PARTS[given[0]](given[1:])
-    wanted_help = given[:1] in (["-h"], ["--help"])
-    if given and not wanted_help:
-        print(f"error: found no part {given[0]!r}, expected {', '.join(PARTS)}", file=sys.stderr)
-        return 2
-    print(USAGE, end="", file=sys.stdout if wanted_help else sys.stderr)
-    return 0 if wanted_help else 2
+    return run_part(arguments, PARTS, "part", USAGE)
 
 
 def _part(name: str, purpose: str, measure: Callable[..., Report]) -> Callable[..., int]:

@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -124,6 +124,34 @@ def run(
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def run_part(
+    arguments: Sequence[str] | None,
+    parts: Mapping[str, Callable[[Sequence[str]], int]],
+    noun: str,
+    usage: str,
+) -> int:
+    """Run the part of a command that the first argument names.
+
+    Args:
+        arguments: of the command; those of the process where None.
+        parts: by name.
+        noun: what a part is called in messages.
+        usage: shown where no part is named.
+
+    Returns:
+        Exit status, as of `run`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in parts:
+        return parts[given[0]](given[1:])
+    wanted_help = given[:1] in (["-h"], ["--help"])
+    if given and not wanted_help:
+        print(f"error: found no {noun} {given[0]!r}, expected {', '.join(parts)}", file=sys.stderr)
+        return 2
+    print(usage, end="", file=sys.stdout if wanted_help else sys.stderr)
+    return 0 if wanted_help else 2
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

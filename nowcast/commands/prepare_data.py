@@ -1,12 +1,11 @@
 """`prepare_data`: radar archives and events to a frame store; synthetic rain."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from jsonargparse import Namespace
 
-from nowcast.commands.command_line import CommandParser, run
+from nowcast.commands.command_line import CommandParser, run, run_part
 from nowcast.files import check_place
 from nowcast.radar.preparation import prepare_hko7, prepare_netcdf
 from nowcast.radar.synthetic import SyntheticRain
@@ -22,16 +21,7 @@ USAGE = """usage: prepare_data SOURCE [--help] …
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in SOURCES:
-        return SOURCES[given[0]](given[1:])
-    wanted_help = given[:1] in (["-h"], ["--help"])
-    if given and not wanted_help:
-        sources = ", ".join(SOURCES)
-        print(f"error: found no source {given[0]!r}, expected {sources}", file=sys.stderr)
-        return 2
-    print(USAGE, end="", file=sys.stdout if wanted_help else sys.stderr)
-    return 0 if wanted_help else 2
+    return run_part(arguments, SOURCES, "source", USAGE)
 
 
 def _prepare(name: str, purpose: str, function: Callable[..., object]) -> Callable[..., int]:

@@ -1,6 +1,5 @@
 """`probe`: how monosemantic the neurons of trained networks are, and what training steps change."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from nowcast import memel
-from nowcast.commands.command_line import CommandParser, run
+from nowcast.commands.command_line import CommandParser, run, run_part
 from nowcast.commands.methods import methods_to_compare
 from nowcast.errors import InputError
 from nowcast.files import check_place
@@ -36,15 +35,7 @@ USAGE = """usage: probe PART [--help] …
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in PARTS:
-        return PARTS[given[0]](given[1:])
-    wanted_help = given[:1] in (["-h"], ["--help"])
-    if given and not wanted_help:
-        print(f"error: found no part {given[0]!r}, expected {', '.join(PARTS)}", file=sys.stderr)
-        return 2
-    print(USAGE, end="", file=sys.stdout if wanted_help else sys.stderr)
-    return 0 if wanted_help else 2
+    return run_part(arguments, PARTS, "part", USAGE)
 
 
 def profile_monosemanticity(

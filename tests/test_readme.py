@@ -29,7 +29,7 @@ LESS_WORK = {
         "--outages_per_day=0",
     ],
     "prepare_data hko7": ["--workers=1"],
-    "prepare_data netcdf": ["--workers=1"],
+    "prepare_data events": ["--workers=1"],
     "pretrain": SMALL_NETWORK + SHORT_RUN,
     "finetune": SHORT_RUN,
     "evaluate": ["--data.workers=0", "--at_most=2"],

@@ -15,8 +15,8 @@ from nowcast.benchmarks.report import Report, Row
 from nowcast.benchmarks.rounds import time_rounds
 from nowcast.errors import InputError
 from nowcast.radar.archive import frame_path, mask_path
+from nowcast.radar.archive_preparation import prepare_hko7
 from nowcast.radar.clips import Times
-from nowcast.radar.preparation import prepare_hko7
 from nowcast.radar.regrid import average_pixels
 from nowcast.radar.store import FrameStore, Sequence
 from nowcast.radar.synthetic import SyntheticRain

@@ -7,14 +7,15 @@ from jsonargparse import Namespace
 
 from nowcast.commands.command_line import CommandParser, run, run_part
 from nowcast.files import check_place
-from nowcast.radar.preparation import prepare_hko7, prepare_netcdf
+from nowcast.radar.archive_preparation import prepare_hko7
+from nowcast.radar.event_preparation import prepare_events
 from nowcast.radar.synthetic import SyntheticRain
 from nowcast.radar.synthetic_archive import write_archive
 
 USAGE = """usage: prepare_data SOURCE [--help] …
 
   hko7       an archive in the layout of HKO-7 → frame store
-  netcdf     events in CF NetCDF files → frame store
+  events     events in CF NetCDF files → frame store
   synthetic  synthetic rain → an archive in the layout of HKO-7
 """
 
@@ -60,6 +61,6 @@ def _write_synthetic_rain(arguments: Sequence[str]) -> int:
 
 SOURCES = {
     "hko7": _prepare("hko7", "Archive in the layout of HKO-7 → frame store.", prepare_hko7),
-    "netcdf": _prepare("netcdf", "Events in CF NetCDF files → frame store.", prepare_netcdf),
+    "events": _prepare("events", "Events in CF NetCDF files → frame store.", prepare_events),
     "synthetic": _write_synthetic_rain,
 }

@@ -8,7 +8,7 @@ Layout (Shi et al., NeurIPS 2017, and the files that its authors publish):
     mask_dat.npz                                    exclude_mask (1 = leave out) and others
 
 What its files hold is read in `archive_files`; how grids are made
-coarser is in `regrid`, what becomes of the frames in `preparation`.
+coarser is in `regrid`, what becomes of the frames in `archive_preparation`.
 """
 
 import logging

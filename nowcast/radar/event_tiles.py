@@ -2,7 +2,7 @@
 
 A part is a small HDF5 file with some coarsened frames of one event, stored values and mask. Parts
 are read window by window, so that memory is bounded however long an event is. Which events belong
-to which split is decided in `preparation`.
+to which split is decided in `event_splits`.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """The frame store: radar frames, their masks and times in one HDF5 file, and how to read it.
 
-Writing it is `store_writing`; what goes into it is `preparation`. Any HDF5 library reads it:
+Writing it is `store_writing`; what goes into it is decided in `archive_preparation` and
+`event_preparation`. Any HDF5 library reads it:
 
     /frames     uint8 (n, y, x)               pixel value × 255; row 0 is north
     /masks      uint8 (n, y, ceil(x / 8))     bits along x, first pixel in the highest bit

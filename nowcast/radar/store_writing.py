@@ -3,7 +3,8 @@
 The frames are made in blocks, each a part file (`parts`) in a folder beside the store
 (`<store>.parts`). At the end the compressed chunks are copied, as they are, into one file, which is
 renamed to the store's name; then the folder is removed. The number of workers changes nothing in
-the store. What the frames are is the caller's business (`preparation`); the layout is `store`'s.
+the store. What the frames are is the caller's business (`archive_preparation`,
+`event_preparation`); the layout is `store`'s.
 """
 
 import json

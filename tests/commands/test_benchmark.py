@@ -16,7 +16,7 @@ from nowcast.commands.benchmark import main
 from nowcast.device import choose_device
 from nowcast.errors import InputError
 from nowcast.models.encoder_forecaster import EncoderForecaster
-from nowcast.radar.preparation import prepare_hko7
+from nowcast.radar.archive_preparation import prepare_hko7
 from nowcast.radar.store import FrameStore
 from nowcast.radar.synthetic import SyntheticRain
 from nowcast.radar.synthetic_archive import write_archive

@@ -71,7 +71,7 @@ def test_without_a_command_all_are_listed():
         assert f"{name} " in asked.out
         assert purpose in asked.out
     assert nowcast("prepare_data").status == 2
-    assert "netcdf" in nowcast("prepare_data", "--help").out
+    assert "events" in nowcast("prepare_data", "--help").out
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_without_a_command_all_are_listed():
         ("evaluate", "--baselines [ITEM,...] methods without training. (type: "),
         ("render", "--start START time of the clip's first frame in UTC"),
         ("prepare_data hko7", "--downsample_to DOWNSAMPLE_TO side of the frames after averaging"),
-        ("prepare_data netcdf", "--tile_size TILE_SIZE pixels along each side of a tile"),
+        ("prepare_data events", "--tile_size TILE_SIZE pixels along each side of a tile"),
         ("prepare_data synthetic", "--hours_per_day HOURS_PER_DAY how much of every day there is"),
     ],
 )

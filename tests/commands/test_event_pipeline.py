@@ -39,7 +39,7 @@ def event(tmp_path, monkeypatch):
 
 
 def test_an_event_becomes_a_store_whose_scores_have_the_closed_form(event, tmp_path):
-    said = nowcast("prepare_data", "netcdf", "--out=rain.h5", f"--test=['{event}']", *STORE)
+    said = nowcast("prepare_data", "events", "--out=rain.h5", f"--test=['{event}']", *STORE)
     assert said.status == 0, said.err
     assert "30 × 30 pixels, every 5 minutes" in said.out
     said = nowcast("evaluate", "--data.store=rain.h5", "--out=scores", *CLIPS, "--stride=1")
@@ -74,7 +74,7 @@ def test_events_that_do_not_fit_are_refused_and_leave_no_store(event, tmp_path):
         (["--test=[none.nc]"], "none.nc: no such file"),
         ([], "found no event"),
     ):
-        said = nowcast("prepare_data", "netcdf", "--out=rain.h5", *STORE, *arguments)
+        said = nowcast("prepare_data", "events", "--out=rain.h5", *STORE, *arguments)
         assert (said.status, said.out, said.err.count("\n")) == (2, "", 1), said
         assert said.err.startswith("error: ")
         assert expected in said.err
@@ -82,7 +82,7 @@ def test_events_that_do_not_fit_are_refused_and_leave_no_store(event, tmp_path):
 
 
 def test_a_store_of_another_step_is_refused_or_subsampled_as_asked(event, tmp_path):
-    said = nowcast("prepare_data", "netcdf", "--out=rain.h5", f"--test=['{event}']", *STORE)
+    said = nowcast("prepare_data", "events", "--out=rain.h5", f"--test=['{event}']", *STORE)
     assert said.status == 0, said.err
     wanted = ("evaluate", "--data.store=rain.h5", "--out=scores", *CLIPS, "--data.lead_times=2")
     said = nowcast(*wanted, "--data.step_minutes=6")

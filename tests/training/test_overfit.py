@@ -5,7 +5,7 @@ import torch
 
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
 from nowcast.models.persistence import Persistence
-from nowcast.radar.preparation import prepare_netcdf
+from nowcast.radar.event_preparation import prepare_events
 from nowcast.radar.store import FrameStore
 from nowcast.training.data import SequentialClips, split_clip
 from nowcast.training.loss import balanced_loss
@@ -14,7 +14,7 @@ from nowcast.training.loss import balanced_loss
 @pytest.mark.slow
 def test_300_steps_on_one_real_clip_bring_the_loss_below_half_of_persistences(shared, tmp_path):
     event = shared / "real-radar" / "events" / "fmi_20160928.nc"
-    prepare_netcdf(tmp_path / "event.h5", train=[event], tile_size=60, workers=1)
+    prepare_events(tmp_path / "event.h5", train=[event], tile_size=60, workers=1)
     clips = SequentialClips(FrameStore(tmp_path / "event.h5"), "train", length=25)
     frames, mask = max((clips[i] for i in range(len(clips))), key=lambda c: float(c[0].sum()))
     inputs, targets, counts = split_clip((frames[None], mask[None]), input_frames=5)

@@ -1,131 +1,17 @@
-"""Preparing stores: what is in them, and that a wrong input leaves nothing half-written."""
-
-from datetime import UTC, datetime
+"""Preparing events: which tiles are stored and what they hold, and what is refused."""
 
 import numpy as np
 import pytest
-from made_up import SIZE, at, write_event, write_frame
+from made_up import write_event
 
 from nowcast.errors import InputError
-from nowcast.radar.archive import frame_path, mask_path
-from nowcast.radar.archive_files import read_frame, read_mask
 from nowcast.radar.clips import valid_starts
+from nowcast.radar.event_preparation import prepare_events
 from nowcast.radar.events import read_event
 from nowcast.radar.parts import parts_folder
-from nowcast.radar.preparation import prepare_hko7, prepare_netcdf
 from nowcast.radar.store import FrameStore
 
 EVENTS = "real-radar/events"
-
-
-@pytest.fixture
-def archive(tmp_path):
-    root = tmp_path / "archive"
-    random = np.random.default_rng(0)
-    for minute in range(0, 60, 6):
-        frame = random.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
-        mask = random.random((SIZE, SIZE)) < 0.7 if minute != 30 else None
-        write_frame(root, at(23, 0, minute), frame, mask)
-    (root / "hko7_rainy_train_days.txt").write_text("20150523, 12.5\n20150524, 1\n")
-    np.savez(root / "mask_dat.npz", exclude_mask=np.eye(SIZE, dtype=np.uint8))
-    return root
-
-
-@pytest.mark.parametrize("downsample_to", [None, 120])
-def test_reference_archive_is_stored_frame_by_frame(shared, tmp_path, downsample_to):
-    root = shared / "oracles/archive"
-    report = prepare_hko7(root, tmp_path / "hko7.h5", downsample_to=downsample_to, workers=1)
-    train = report.splits["train"]
-    assert (train.frames, train.frames_missing, train.days) == (66, 654, 3)
-    assert train.days_without_frames == ("2010-06-02",)
-    assert (report.splits["valid"].frames, train.masks_by_noise_rule) == (33, 0)
-    expected = np.load(root / "expected.npz", allow_pickle=False)
-    store = FrameStore(tmp_path / "hko7.h5", step_minutes=6)
-    sequence = store.split("train")[0]
-    np.testing.assert_array_equal(sequence.times, expected["times"])
-    clips = [store.read(sequence, when, 1) for when in sequence.times]
-    if downsample_to is None:
-        assert [int(clip.frames.sum()) for clip in clips] == expected["frames_sum"].tolist()
-        assert [int(clip.mask.sum()) for clip in clips] == expected["masks_sum"].tolist()
-        np.testing.assert_array_equal(clips[-1].frames[0], expected["last_frame"])
-        return
-    mask = np.unpackbits(expected["last_mask"], axis=-1).astype(bool)
-    counted = mask.reshape(120, 4, 120, 4).sum(axis=(1, 3))
-    total = (expected["last_frame"] * mask.astype(float)).reshape(120, 4, 120, 4).sum(axis=(1, 3))
-    np.testing.assert_array_equal(clips[-1].mask[0], counted >= 8)
-    average = np.where(counted >= 8, total / np.maximum(counted, 1), 0)
-    np.testing.assert_allclose(clips[-1].frames[0], average, rtol=0, atol=0.5 + 1e-9)
-
-
-def test_a_crop_is_the_middle_of_the_frame_and_a_missing_mask_the_noise_rule(archive, tmp_path):
-    report = prepare_hko7(
-        archive, tmp_path / "s.h5", size=SIZE, crop_to=6, downsample_to=None, workers=1
-    )
-    assert report.splits["train"].masks_by_noise_rule == 1
-    store = FrameStore(tmp_path / "s.h5")
-    assert store.shape == (6, 6)
-    sequence = store.split("train")[0]
-    for when in sequence.times:
-        clip = store.read(sequence, when, 1)
-        second = int(when.astype(int))
-        frame = read_frame(frame_path(archive, second), SIZE)
-        if second == at(23, 0, 30):
-            mask = ((frame == 0) | (frame >= 71)) & ~np.eye(SIZE, dtype=bool)
-        else:
-            mask = read_mask(mask_path(archive, second), SIZE)
-        np.testing.assert_array_equal(clip.frames[0], frame[3:9, 3:9])
-        np.testing.assert_array_equal(clip.mask[0], mask[3:9, 3:9])
-
-
-def test_the_same_preparation_again_does_nothing_and_another_is_refused(archive, tmp_path):
-    out = tmp_path / "s.h5"
-    first = prepare_hko7(archive, out, size=SIZE, downsample_to=6, workers=1)
-    modified = out.stat().st_mtime_ns
-    again = prepare_hko7(archive, out, size=SIZE, downsample_to=6, workers=1)
-    assert (first.already_there, again.already_there) == (False, True)
-    assert out.stat().st_mtime_ns == modified
-    assert again.splits == first.splits
-    with pytest.raises(InputError, match=r"s\.h5: found a frame store made from other frames"):
-        prepare_hko7(archive, out, size=SIZE, downsample_to=4, workers=1)
-    prepare_hko7(archive, out, size=SIZE, downsample_to=4, workers=1, overwrite=True)
-    assert FrameStore(out).shape == (4, 4)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "workers"), [("mask", 1), ("mask", 2), ("png", 1), ("png", 2), ("days", 1)]
-)
-def test_a_wrong_file_is_named_and_no_store_appears_until_it_is_repaired(
-    archive, tmp_path, wrong, workers
-):
-    path = {
-        "mask": mask_path(archive, at(23, 0, 48)),
-        "png": frame_path(archive, at(23, 0, 48)),
-        "days": archive / "hko7_rainy_train_days.txt",
-    }[wrong]
-    whole = path.read_bytes()
-    if wrong == "png":
-        write_frame(archive, at(23, 0, 48), np.zeros((SIZE, SIZE + 1), np.uint8))
-    else:
-        path.write_bytes(whole[: len(whole) // 2])
-    out = tmp_path / "out" / "s.h5"
-    with pytest.raises(InputError) as raised:
-        prepare_hko7(archive, out, size=SIZE, downsample_to=6, workers=workers)
-    assert str(path) in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert not out.exists()
-    assert not list(tmp_path.rglob("*.partial*"))
-    path.write_bytes(whole)
-    prepare_hko7(archive, out, size=SIZE, downsample_to=6, workers=workers)
-    assert [left.name for left in out.parent.iterdir()] == ["s.h5"]
-
-
-def test_sizes_that_do_not_fit_are_refused(archive, tmp_path):
-    for wrong in ({"downsample_to": 5}, {"crop_to": 13}, {"crop_to": 5, "downsample_to": 2}):
-        with pytest.raises(InputError, match="expected"):
-            prepare_hko7(archive, tmp_path / "s.h5", size=SIZE, **wrong)
-    with pytest.raises(InputError, match="no frame of valid"):
-        prepare_hko7(archive, tmp_path / "s.h5", size=SIZE, downsample_to=6, splits=["valid"])
-    assert not (tmp_path / "s.h5").exists()
 
 
 def rainy_event(path, frames=12, side=16, missing=(), seed=0):
@@ -148,7 +34,7 @@ SMALL = {"tile_size": 4, "grid_spacing_km": 2.0, "clip_length": 5, "workers": 1}
 
 def test_tiles_are_the_averaged_rain_rate_and_the_dry_and_unobserved_are_left_out(tmp_path):
     path = rainy_event(tmp_path / "a.nc", missing=(3, 4))
-    report = prepare_netcdf(
+    report = prepare_events(
         tmp_path / "s.h5", train=[path], minimum_wet_fraction=0.3, minimum_coverage=0.5, **SMALL
     )
     split = report.splits["train"]
@@ -171,7 +57,7 @@ def test_tiles_are_the_averaged_rain_rate_and_the_dry_and_unobserved_are_left_ou
 
 def test_validation_is_the_end_of_a_training_event_and_shares_no_time_with_it(tmp_path):
     long, short = rainy_event(tmp_path / "a.nc", frames=20), rainy_event(tmp_path / "b.nc", seed=1)
-    prepare_netcdf(
+    prepare_events(
         tmp_path / "s.h5", train=[long, short], valid_fraction=0.3,
         minimum_wet_fraction=0.0, **SMALL | {"clip_length": 8},
     )  # fmt: skip
@@ -186,7 +72,7 @@ def test_validation_is_the_end_of_a_training_event_and_shares_no_time_with_it(tm
 
 def test_training_tiles_may_overlap_and_scored_tiles_never_do(tmp_path):
     one, two = rainy_event(tmp_path / "a.nc"), rainy_event(tmp_path / "b.nc", seed=1)
-    report = prepare_netcdf(
+    report = prepare_events(
         tmp_path / "s.h5", train=[one], test=[two], tile_stride=2,
         minimum_coverage=0.0, minimum_wet_fraction=0.0, **SMALL,
     )  # fmt: skip
@@ -195,10 +81,10 @@ def test_training_tiles_may_overlap_and_scored_tiles_never_do(tmp_path):
 
 def test_events_prepared_again_are_recognised_with_any_number_of_workers(tmp_path):
     paths = {"train": [rainy_event(tmp_path / "a.nc")], "test": [rainy_event(tmp_path / "b.nc")]}
-    one = prepare_netcdf(tmp_path / "1.h5", **paths, **SMALL)
-    prepare_netcdf(tmp_path / "2.h5", **paths, **SMALL | {"workers": 2})
+    one = prepare_events(tmp_path / "1.h5", **paths, **SMALL)
+    prepare_events(tmp_path / "2.h5", **paths, **SMALL | {"workers": 2})
     assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()
-    again = prepare_netcdf(tmp_path / "1.h5", **paths, **SMALL)
+    again = prepare_events(tmp_path / "1.h5", **paths, **SMALL)
     assert again.already_there
     assert again.splits == one.splits
     assert not parts_folder(tmp_path / "1.h5").exists()
@@ -217,7 +103,7 @@ def test_events_that_do_not_fit_are_refused_before_the_store_is_touched(tmp_path
         ({"train": [path], "valid_fraction": 2.0}, "valid_fraction: found 2.0"),
     ):
         with pytest.raises(InputError, match=found):
-            prepare_netcdf(out, **SMALL | arguments)
+            prepare_events(out, **SMALL | arguments)
         assert not out.exists()
 
 
@@ -225,7 +111,7 @@ def test_an_event_smaller_than_a_tile_is_named_before_anything_is_made(tmp_path)
     large, small = rainy_event(tmp_path / "a.nc", side=32), rainy_event(tmp_path / "b.nc", side=14)
     for split in ("train", "test"):
         with pytest.raises(InputError, match=r"b\.nc: .*side of 7 pixels, expected at least 8"):
-            prepare_netcdf(
+            prepare_events(
                 tmp_path / "s.h5", **{"train": [large], split: [small]}, **SMALL | {"tile_size": 8}
             )
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nc", "b.nc"]
@@ -234,13 +120,13 @@ def test_an_event_smaller_than_a_tile_is_named_before_anything_is_made(tmp_path)
 def test_events_of_one_name_are_refused_before_they_are_read(tmp_path):
     one, other = tmp_path / "2010/rain.nc", tmp_path / "2011/rain.nc"
     with pytest.raises(InputError, match="expected names that differ") as raised:
-        prepare_netcdf(tmp_path / "s.h5", train=[one], test=[other], **SMALL)
+        prepare_events(tmp_path / "s.h5", train=[one], test=[other], **SMALL)
     assert str(one) in str(raised.value)
     assert str(other) in str(raised.value)
 
 
 def test_a_store_keeps_the_settings_that_decide_its_splits(tmp_path):
-    prepare_netcdf(
+    prepare_events(
         tmp_path / "s.h5", train=[rainy_event(tmp_path / "a.nc", frames=20)], valid_fraction=0.3,
         step_minutes=10, subsample=True, **SMALL,
     )  # fmt: skip
@@ -252,7 +138,7 @@ def test_a_store_keeps_the_settings_that_decide_its_splits(tmp_path):
 
 def test_real_events_keep_the_wet_and_observed_tiles(shared, tmp_path):
     folder = shared / EVENTS
-    report = prepare_netcdf(
+    report = prepare_events(
         tmp_path / "s.h5",
         train=[folder / "knmi_20100826.nc"],
         valid_fraction=0.25,
@@ -282,9 +168,3 @@ def test_real_events_keep_the_wet_and_observed_tiles(shared, tmp_path):
     # Both sides are rounded to 256 pixel values, ± 2 % in rain rate each, and dry pixels, pixel
     # value 0, are taken for the 0.017 mm/h that it stands for.
     np.testing.assert_allclose(average[wet], stored[wet], rtol=0.042, atol=0.017)
-
-
-def test_times_in_a_store_are_utc(archive, tmp_path):
-    prepare_hko7(archive, tmp_path / "s.h5", size=SIZE, downsample_to=6, workers=1)
-    first = FrameStore(tmp_path / "s.h5").sequences[0].times[0]
-    assert first.astype(int) == datetime(2015, 5, 23, tzinfo=UTC).timestamp()

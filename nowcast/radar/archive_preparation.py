@@ -1,0 +1,128 @@
+"""From an archive in the layout of HKO-7 to a frame store.
+
+What the archive's files hold is read in `archive_files`, what there is in `archive`, and the store
+is written by `store_writing`; here it is decided which frames become which sequences.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Sequence as Several
+from pathlib import Path
+
+from nowcast.errors import InputError
+from nowcast.radar.archive import SPLITS, ArchiveReader, HKO7Archive
+from nowcast.radar.parts import content_hash
+from nowcast.radar.preparation_report import (
+    PreparationReport,
+    SplitReport,
+    description,
+    report_of,
+)
+from nowcast.radar.store import VERSION, FrameStore, Sequence
+from nowcast.radar.store_writing import already_prepared, write_store
+
+log = logging.getLogger("nowcast")
+
+HKO7_EXTENT_KM = 512.0
+"""Side of the area that HKO-7's frames show."""
+
+
+def prepare_hko7(
+    root: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    size: int = 480,
+    downsample_to: int | None = 120,
+    crop_to: int | None = None,
+    step_minutes: float = 6,
+    splits: Several[str] = SPLITS,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> PreparationReport:
+    """Prepare a frame store from an HKO-7 archive, or another in the same layout.
+
+    Each split becomes one sequence. Frames whose `.mask` file is absent get their mask by the
+    benchmark's noise rule. An archive without any day list becomes one split, `all`.
+
+    Args:
+        root: the folder that holds radarPNG, or the folder around it.
+        out: the store to write; if the very same one is there already, nothing is done.
+        size: pixels along each side of the archive's frames.
+        downsample_to: side of the frames after averaging pixel values over the pixels of each
+            cell that count, `average_pixels`; None keeps every pixel.
+        crop_to: side of a central crop made before that; None keeps the whole frame.
+        step_minutes: time between two frames.
+        splits: which to take; those without a day list are passed over with a warning.
+        workers: processes that work side by side; None takes as many as there are CPU cores.
+        overwrite: whether another file at `out` may be replaced.
+
+    Raises:
+        InputError: a wrong input, before `out` is touched; parts already made stay beside it for
+            the next attempt.
+    """
+    started, out = time.monotonic(), Path(out)
+    crop = size if crop_to is None else crop_to
+    side = crop if downsample_to is None else downsample_to
+    if not 1 <= crop <= size:
+        raise InputError(f"crop_to: found {crop}, expected 1 to the frame size {size}")
+    if not 1 <= side <= crop or crop % side:
+        raise InputError(f"downsample_to: found {side}, expected a divisor of {crop}")
+    archive = HKO7Archive(root, size, step_minutes)
+    chosen = [
+        split for split in archive.splits.values() if split.name in splits or split.name == "all"
+    ]
+    if absent := [name for name in splits if name not in archive.splits]:
+        log.warning("%s: no day list for %s", archive.root, ", ".join(absent))
+    chosen = [split for split in chosen if split.frames]
+    if not chosen:
+        raise InputError(f"{archive.root}: found no frame of {', '.join(splits)}")
+    static = archive.exclude_mask_path
+    reader = ArchiveReader(
+        root=archive.root,
+        size=size,
+        crop_to=crop,
+        factor=crop // side,
+        exclude_mask_path=static,
+        exclude_mask_stamp=(static.stat().st_size, static.stat().st_mtime_ns) if static else None,
+    )
+    frames = [frame for split in chosen for frame in split.frames]
+    layout = [(split.name, len(split.frames)) for split in chosen]
+    fingerprint = content_hash(VERSION, reader, side, step_minutes, layout, frames)
+    if there := already_prepared(out, fingerprint, overwrite):
+        return report_of(there, started, already_there=True)
+    metadata = {
+        "source": "archive in the HKO-7 layout",
+        "native_size": size,
+        "grid_spacing_km": HKO7_EXTENT_KM / size * crop / side,
+    }
+    reports = {
+        split.name: SplitReport(
+            frames=len(split.frames),
+            frames_missing=split.frames_missing,
+            days=len(split.days),
+            days_without_frames=split.days_without_frames,
+            masks_by_noise_rule=sum(frame.mask is None for frame in split.frames),
+        )
+        for split in chosen
+    }
+    if static is None and any(report.masks_by_noise_rule for report in reports.values()):
+        log.warning("%s: no mask_dat.npz, so the noise rule excludes no pixels", archive.root)
+    write_store(
+        out,
+        [Sequence(split.name, split.name, split.times, metadata) for split in chosen],
+        frames,
+        reader,
+        frame_shape=(side, side),
+        step_minutes=step_minutes,
+        preparation=description(
+            reports,
+            source=metadata["source"],
+            size=size,
+            crop_to=crop_to,
+            downsample_to=downsample_to,
+        ),
+        fingerprint=fingerprint,
+        workers=workers,
+    )
+    return report_of(FrameStore(out), started, already_there=False)

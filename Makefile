@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test check tests clean
+.PHONY: demo test check tests test-full clean
 
 # The environment is made anew when what it is made from changes.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -37,6 +37,10 @@ check: $(VENV)/.ready
 
 tests: $(VENV)/.ready
 	$(BIN)/pytest
+
+# Whole data sets, long runs, many more examples of everything that is fuzzed: an hour or more.
+test-full: check
+	$(BIN)/pytest --full --hypothesis-profile=long
 
 clean:
 	rm -rf $(VENV) data/demo runs/demo

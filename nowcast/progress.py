@@ -38,8 +38,20 @@ def progress(
         done += 1
         now = time.monotonic()
         if now - said >= SECONDS_BETWEEN_LINES and done != total:
+            left = (
+                "" if total is None else f", {_duration((now - started) * (total / done - 1))} left"
+            )
             log.info(
-                "%s: %s%s %s in %.0f s", description, f"{done:,}", of_total, unit, now - started
+                "%s: %s%s %s in %s%s",
+                *(description, f"{done:,}", of_total, unit, _duration(now - started), left),
             )
             said = now
     log.info("%s: %s %s in %.1f s", description, f"{done:,}", unit, time.monotonic() - started)
+
+
+def _duration(seconds: float) -> str:
+    """A duration as people say it, to two digits or better."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -4,6 +4,21 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# `make test-full` chooses it: many more examples of every property and of all that is fuzzed.
+settings.register_profile("long", max_examples=3_000, deadline=None)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="run tests marked `full`, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--full"):
+        full = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if item not in full]
+        config.hook.pytest_deselected(items=full)
 
 
 @pytest.fixture(scope="session")

@@ -48,16 +48,30 @@ def test_the_end_is_one_line_with_the_number(lines):
 def test_without_a_terminal_a_line_comes_every_ten_seconds(lines, clock, total, of_total):
     for _ in progress(iter(range(50)), "reading", total=total, unit="frames"):
         clock[0] += 3.0
-    every_ten = [f"reading: {n}{of_total} frames in {3 * n} s" for n in range(4, 50, 4)]
+    passed = {n: f"{3 * n} s" if 3 * n < 100 else "2 min" for n in range(4, 50, 4)}
+    left = {n: f"{150 - 3 * n} s" if 150 - 3 * n < 100 else "2 min" for n in passed}
+    every_ten = [
+        f"reading: {n}{of_total} frames in {passed[n]}{f', {left[n]} left' if total else ''}"
+        for n in passed
+    ]
     assert lines.messages == [*every_ten, "reading: 50 frames in 150.0 s"]
+
+
+def test_long_times_are_told_in_minutes_and_hours(lines, clock):
+    for _ in progress(iter(range(3)), "reading", total=3):
+        clock[0] += 3720.0
+    assert lines.messages[:2] == [
+        "reading: 1 of 3 it in 62 min, 2 h 04 min left",
+        "reading: 2 of 3 it in 2 h 04 min, 62 min left",
+    ]
 
 
 def test_the_total_of_a_list_is_known(lines, clock):
     for _ in progress([1, 2, 3], "reading"):
         clock[0] += 11.0
     assert lines.messages == [
-        "reading: 1 of 3 it in 11 s",
-        "reading: 2 of 3 it in 22 s",
+        "reading: 1 of 3 it in 11 s, 22 s left",
+        "reading: 2 of 3 it in 22 s, 11 s left",
         "reading: 3 it in 33.0 s",
     ]
 

@@ -1,48 +1,44 @@
 """The frame store: radar frames, their masks and times in one HDF5 file, and how to read it.
 
-Writing it is `store_writing`; what goes into it is decided in `archive_preparation` and
-`event_preparation`. Any HDF5 library reads it:
-
-    /frames     uint8 (n, y, x)               pixel value × 255; row 0 is north
-    /masks      uint8 (n, y, ceil(x / 8))     bits along x, first pixel in the highest bit
-                                              (`numpy.packbits(mask, axis=-1)`); 1 = counts
-    /times      int64 (n,)                    valid time, seconds since 1970-01-01 UTC
-    /sequences  name, split, first, count, metadata: one entry per sequence each
-    attributes  format, version, step_minutes, frame_shape (y, x), frames_per_chunk, dbz_per_pixel,
-                dbz_at_zero, zr_a, zr_b, preparation (JSON: how it was made), fingerprint
-
-A sequence is one place: an archive's split, one tile of an event. Its frames are the `count`
-frames from index `first` on, at strictly increasing times; missing frames are not stored. Its
-`metadata` is a JSON object (source, licence, grid spacing and the like). A frame's dBZ is
-`dbz_per_pixel × value / 255 + dbz_at_zero`; its rain rate R in mm/h follows from Z = zr_a R^zr_b.
-Chunks hold `frames_per_chunk` whole frames, so that a clip of 25 frames decodes at most 30, with
-HDF5's own deflate filter. With h5py alone:
-
-    with h5py.File("rain.h5") as store:
-        names = store["sequences/name"].asstr()[:]
-        first, count = store["sequences/first"][0], store["sequences/count"][0]
-        pixel_values = store["frames"][first : first + count] / 255
-        packed, width = store["masks"][first : first + count], store.attrs["frame_shape"][1]
-        masks = numpy.unpackbits(packed, axis=-1, count=width).astype(bool)
+The layout is described in `docs/frame_store.md`, well enough to read a store with h5py alone.
+Writing one is `store_writing`, checking one whole is `store_verification`; what goes into it is
+decided in `archive_preparation` and `event_preparation`.
 """
 
 import json
 import os
+import threading
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nowcast.errors import InputError
 from nowcast.radar.clips import Times, as_seconds, step_in_seconds
+from nowcast.radar.store_chunks import open_unchanged, slice_or_index
+from nowcast.radar.store_contents import (
+    TEXT_COLUMNS,
+    VERSION,
+    Contents,
+    as_text,
+    read_contents,
+    unpack_masks,
+)
+from nowcast.radar.store_in_memory import load
 
-FORMAT = "nowcast frame store"
-VERSION = 1
-FRAMES_PER_CHUNK = 5
+__all__ = ["VERSION", "Clip", "FrameStore", "Sequence"]
+
+
+MOST_STEP_MINUTES = 365 * 24 * 60
+"""The times of a clip with longer steps might not fit into 64 bits."""
+
+
+def _no_rain() -> NDArray[np.float32]:
+    return np.empty(0, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +51,8 @@ class Sequence:
         times: datetime64[s] (n,), strictly increasing; missing frames are simply not among them.
         metadata: source, licence, grid spacing and the like.
         first: index of the first frame in the store.
+        rain: float32 (n,), mean of 1 − exp(−R / (1 mm/h)) over the pixels of each frame that
+            count, R the rain rate; empty where the frames are not in a store yet.
     """
 
     name: str
@@ -62,6 +60,7 @@ class Sequence:
     times: Times
     metadata: Mapping[str, Any]
     first: int = 0
+    rain: NDArray[np.float32] = field(default_factory=_no_rain)
 
 
 class Clip(NamedTuple):
@@ -81,13 +80,15 @@ class Clip(NamedTuple):
 class FrameStore:
     """A frame store, open for reading.
 
-    The file is opened in each process that reads from it: the object can be pickled and survives a
-    fork, so that the workers of a data loader may share it.
+    Threads may share it. It can be pickled and survives a fork, so that the workers of a data
+    loader may share it, too.
 
     Args:
         path: the store's file.
         step_minutes: the time step wanted; None takes the store's own.
         subsample: whether a step that is a multiple of the store's is accepted.
+        in_memory: whether all frames are decoded now and kept in memory. Forked processes share
+            them; an unpickled copy decodes them anew when it first reads.
 
     Attributes:
         path: the store's file.
@@ -95,9 +96,13 @@ class FrameStore:
         shape: (y, x) of a frame.
         sequences: every sequence of the store.
         preparation: how the store was made: source, settings, what was found and left out.
+        fingerprint: content hash of what it was made from.
+        compression: name of the codec of its chunks.
+        in_memory: as given.
 
     Raises:
-        InputError: the file is not there, damaged or no frame store, or has another time step.
+        InputError: the file is not there, damaged or no frame store, has another time step, or
+            its frames do not fit into memory.
     """
 
     def __init__(
@@ -105,41 +110,36 @@ class FrameStore:
         path: str | os.PathLike[str],
         step_minutes: float | None = None,
         subsample: bool = False,
+        in_memory: bool = False,
     ) -> None:
         self.path = Path(path)
-        self._handle: tuple[int, h5py.File] | None = None
+        contents = read_contents(self.path)
         try:
-            self._read_contents()
+            contents.check()
+            self.sequences = _sequences(contents)
+            self.preparation = _json_object(as_text(contents.attributes["preparation"]))
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from None
-        # A damaged file makes h5py raise whatever comes; to the reader it is all the same.
-        except Exception as error:
+        except (ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{self.path}: damaged or no frame store ({reason})") from error
+        step = float(contents.attributes["step_minutes"])
+        self.step_minutes = int(step) if step.is_integer() else step
+        self.fingerprint = as_text(contents.attributes["fingerprint"])
+        self.shape: tuple[int, int] = contents.frames.shape[1:]
+        self.compression = contents.frames.compression
+        self.in_memory = in_memory
+        self._frames, self._masks, self._stamp = contents.frames, contents.masks, contents.stamp
         if step_minutes is not None:
             self._take_step(step_minutes, subsample)
-
-    def _read_contents(self) -> None:
-        """Read and check everything but the frames themselves."""
-        if not self.path.is_file():
-            raise InputError("no such file, expected a frame store")
-        store = self._file()
-        if store.attrs.get("format") != FORMAT:
-            raise InputError(f"found an HDF5 file of another kind, expected a {FORMAT}")
-        if store.attrs["version"] != VERSION:
-            raise InputError(f"found version {store.attrs['version']}, expected {VERSION}")
-        step_minutes = float(store.attrs["step_minutes"])
-        step_in_seconds(step_minutes)
-        self.step_minutes = int(step_minutes) if step_minutes.is_integer() else step_minutes
-        height, width = (int(side) for side in store.attrs["frame_shape"])
-        self.shape = (height, width)
-        self.preparation: dict[str, Any] = json.loads(store.attrs["preparation"])
-        self.fingerprint = str(store.attrs["fingerprint"])
-        times = _plain_dataset(store, "times", np.int64, (None,))
-        number = times.shape[0]
-        _plain_dataset(store, "frames", np.uint8, (number, height, width))
-        _plain_dataset(store, "masks", np.uint8, (number, height, -(-width // 8)))
-        self.sequences = _read_sequences(store, times[:])
+        if self.step_minutes > MOST_STEP_MINUTES:
+            raise InputError(
+                f"{self.path}: found frames every {self.step_minutes:g} minutes, expected at most "
+                f"{MOST_STEP_MINUTES}, a year"
+            )
+        self._open()
+        if in_memory:
+            self._in_memory()
 
     def _take_step(self, step_minutes: float, subsample: bool) -> None:
         wanted, stored = step_in_seconds(step_minutes), step_in_seconds(self.step_minutes)
@@ -155,14 +155,19 @@ class FrameStore:
             )
         self.step_minutes = step_minutes
 
-    def _file(self) -> h5py.File:
-        """The file as this process has opened it."""
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), h5py.File(self.path, "r", locking=False))
-        return self._handle[1]
+    def _open(self) -> None:
+        self._descriptor = open_unchanged(self.path, self._stamp)
+        self._close = weakref.finalize(self, os.close, self._descriptor)
+        self._memory: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
+        self._loading = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        of_this_process = ("_descriptor", "_close", "_memory", "_loading")
+        return {name: value for name, value in vars(self).items() if name not in of_this_process}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
 
     def split(self, name: str) -> tuple[Sequence, ...]:
         """The sequences of one split.
@@ -192,87 +197,80 @@ class FrameStore:
         step = step_in_seconds(self.step_minutes)
         first_second = np.asarray(start, dtype="datetime64[s]").astype(np.int64)
         wanted = first_second + step * np.arange(length)
-        stored = sequence.times.astype(np.int64)
+        stored = sequence.times.view(np.int64)
         index = np.searchsorted(stored, wanted)
-        present = stored[np.minimum(index, len(stored) - 1)] == wanted
-        frames = np.zeros((length, *self.shape), dtype=np.uint8)
-        mask = np.zeros((length, *self.shape), dtype=bool)
-        positions, rows = np.flatnonzero(present), index[present] + sequence.first
-        # Rows within one chunk of each other are decoded together anyway: one slice spans them.
-        breaks = np.flatnonzero(np.diff(rows) > FRAMES_PER_CHUNK) + 1
-        for place, run in zip(np.split(positions, breaks), np.split(rows, breaks), strict=True):
-            if not run.size:
-                continue
-            try:
-                self._read_run(run, place, frames, mask)
-            except (OSError, ValueError, RuntimeError) as error:
-                reason = " ".join(str(error).split())
-                raise InputError(
-                    f"{self.path}: damaged, frames from {sequence.times[run[0] - sequence.first]} "
-                    f"of {sequence.name} cannot be read ({reason})"
-                ) from error
+        present = index < len(stored)
+        present[present] = stored[index[present]] == wanted[present]
+        frames = np.empty((length, *self.shape), dtype=np.uint8)
+        packed = np.empty((length, *self._masks.shape[1:]), dtype=np.uint8)
+        frames[~present] = 0
+        packed[~present] = 0
+        if present.any():
+            self._copy(sequence, index[present], np.flatnonzero(present), frames, packed)
+        mask = unpack_masks(packed, self.shape[1])
         return Clip(frames, mask, wanted.astype("datetime64[s]"))
 
-    def _read_run(
+    def _copy(
         self,
-        rows: NDArray[np.int64],
+        sequence: Sequence,
+        index: NDArray[np.int64],
         positions: NDArray[np.int64],
         frames: NDArray[np.uint8],
-        mask: NDArray[np.bool_],
+        packed: NDArray[np.uint8],
     ) -> None:
-        """Read frames that lie close together in the file to their positions in a clip."""
-        store, width = self._file(), self.shape[1]
-        span = slice(int(rows[0]), int(rows[-1]) + 1)
-        if rows[-1] - rows[0] == positions[-1] - positions[0] == len(rows) - 1:
-            place = slice(int(positions[0]), int(positions[-1]) + 1)
-            store["frames"].read_direct(frames, span, place)
-            mask[place] = np.unpackbits(store["masks"][span], axis=-1, count=width).view(bool)
-        else:
-            inside = rows - rows[0]
-            frames[positions] = store["frames"][span][inside]
-            packed = store["masks"][span][inside]
-            mask[positions] = np.unpackbits(packed, axis=-1, count=width).view(bool)
+        """Copy the frames and masks at `index` in a sequence to their positions in a clip."""
+        rows = index + sequence.first
+        if self.in_memory:
+            source, place = slice_or_index(rows), slice_or_index(positions)
+            for clip, whole in zip((frames, packed), self._in_memory(), strict=True):
+                clip[place] = whole[source]
+            return
+        for number, run in self._frames.runs(rows):
+            source = slice_or_index(rows[run] - self._frames.rows_of(number).start)
+            place = slice_or_index(positions[run])
+            try:
+                frames[place] = self._frames.read(self._descriptor, number)[source]
+                packed[place] = self._masks.read(self._descriptor, number)[source]
+            except InputError as error:
+                raise InputError(
+                    f"{self.path}: damaged, frames from {sequence.times[index[run][0]]} of "
+                    f"{sequence.name} cannot be read ({error})"
+                ) from error
+
+    def _in_memory(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """All frames and packed masks, decoded once per process."""
+        with self._loading:
+            if self._memory is None:
+                self._memory = load(self.path, self._descriptor, self._frames, self._masks)
+            return self._memory
 
 
-def _plain_dataset(
-    store: h5py.File, name: str, dtype: type, shape: tuple[int | None, ...]
-) -> h5py.Dataset:
-    """A dataset that lies in this very file, of the dtype and shape it must have."""
-    if name not in store:
-        raise InputError(f"found no dataset {name}, expected a complete {FORMAT}")
-    # A link or external storage would make the file read others that its giver has chosen.
-    dataset = store[name] if isinstance(store.get(name, getlink=True), h5py.HardLink) else None
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise InputError(f"found {name} as a group or link, expected a dataset in the file itself")
-    expected = tuple(
-        dataset.shape[axis] if side is None else side for axis, side in enumerate(shape)
-    )
-    if dataset.dtype != dtype or dataset.shape != expected:
-        raise InputError(
-            f"found {name} as {dataset.dtype} {dataset.shape}, "
-            f"expected {np.dtype(dtype)} {tuple('n' if side is None else side for side in shape)}"
-        )
-    return dataset
+def _json_object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise InputError(f"found JSON that is no object: {text[:40]!r}, expected one")
+    return found
 
 
-def _read_sequences(store: h5py.File, times: NDArray[np.int64]) -> tuple[Sequence, ...]:
+def _sequences(contents: Contents) -> tuple[Sequence, ...]:
     """The sequences, checked against the times."""
-    if not isinstance(store.get("sequences", getlink=True), h5py.HardLink):
-        raise InputError(f"found no group sequences, expected a complete {FORMAT}")
-    columns = {}
-    for column in ("name", "split", "metadata", "first", "count"):
-        dataset = store["sequences"].get(column, getlink=True)
-        if not isinstance(dataset, h5py.HardLink):
-            raise InputError(f"found no dataset sequences/{column}, expected a complete {FORMAT}")
-        values = store["sequences"][column]
-        columns[column] = (
-            values.asstr()[:] if column in ("name", "split", "metadata") else values[:]
-        )
+    columns = contents.columns
+    first, count = columns["sequences/first"], columns["sequences/count"]
+    number = len(columns["times"])
+    if not ((0 <= count) & (count <= number)).all() or count.sum() != number:
+        raise InputError(f"found sequences that are not those of the {number} frames stored")
+    if (first != np.cumsum(count) - count).any():
+        raise InputError("found sequences that do not lie one after the other, expected them to")
     sequences = []
-    for name, split, metadata, first, count in zip(*columns.values(), strict=True):
-        if not 0 <= first <= first + count <= len(times):
-            raise InputError(f"found sequence {name} outside the {len(times)} frames stored")
-        own_times = times[first : first + count].astype("datetime64[s]")
-        as_seconds(own_times)
-        sequences.append(Sequence(name, split, own_times, json.loads(metadata), int(first)))
+    for place, (name, split, metadata) in enumerate(
+        zip(*(contents.texts(column) for column in TEXT_COLUMNS), strict=True)
+    ):
+        own = slice(first[place], first[place] + count[place])
+        times = columns["times"][own].astype("datetime64[s]")
+        as_seconds(times)
+        sequences.append(
+            Sequence(
+                name, split, times, _json_object(metadata), int(first[place]), columns["rain"][own]
+            )
+        )
     return tuple(sequences)

@@ -4,12 +4,13 @@ The frames are made in blocks, each a part file (`parts`) in a folder beside the
 (`<store>.parts`). At the end the compressed chunks are copied, as they are, into one file, which is
 renamed to the store's name; then the folder is removed. The number of workers changes nothing in
 the store. What the frames are is the caller's business (`archive_preparation`,
-`event_preparation`); the layout is `store`'s.
+`event_preparation`); the layout is described in `docs/frame_store.md`.
 """
 
 import json
 import logging
 import shutil
+import zlib
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Several
 from functools import partial
@@ -24,14 +25,36 @@ from nowcast.errors import InputError
 from nowcast.files import replacing
 from nowcast.progress import progress
 from nowcast.radar.clips import as_seconds, step_in_seconds
+from nowcast.radar.codecs import Compression, compression_named
 from nowcast.radar.parts import content_hash, discard_other_parts, make_parts, parts_folder
-from nowcast.radar.store import FORMAT, FRAMES_PER_CHUNK, VERSION, FrameStore, Sequence
+from nowcast.radar.saturated_rain import mean_saturated_rain
+from nowcast.radar.store import FrameStore, Sequence
+from nowcast.radar.store_chunks import MOST_CHUNK_BYTES, create_chunked, write_chunk
+from nowcast.radar.store_contents import (
+    ATTRIBUTES,
+    COLUMNS,
+    FORMAT,
+    VERSION,
+    as_stored,
+    contents_checksum,
+    pack_masks,
+)
 from nowcast.radar.units import DBZ_AT_ZERO, DBZ_PER_PIXEL, HKO7
 
 log = logging.getLogger("nowcast")
 
+FRAMES_PER_CHUNK = 5
+"""Frames of one chunk. With one, a clip of 25 frames decodes no frame in vain, but takes longer to
+read at 120 × 120 pixels; with ten it takes longer at 480 × 480."""
+
+HDF5_VERSIONS = ("v110", "v110")
+"""Oldest and newest HDF5 whose file format may be used: 1.10 keeps checksums of its own."""
+
 FRAMES_PER_BLOCK = 50
 """Frames of one part file, a multiple of FRAMES_PER_CHUNK: 50 frames of 480 × 480 take 12 MB."""
+
+COLUMNS_OF_BLOCKS = ("rain", "checksums/frames", "checksums/masks")
+"""What a part file holds besides its chunks."""
 
 Reference = TypeVar("Reference")
 ReadFrames = Callable[[Several[Reference]], tuple[NDArray[np.uint8], NDArray[np.bool_]]]
@@ -61,7 +84,7 @@ def already_prepared(out: Path, fingerprint: str, overwrite: bool) -> FrameStore
             return store
         found = "a frame store made from other frames or with other settings"
     except InputError:
-        found = "a file that is no frame store"
+        found = "a file that is no frame store of this version"
     if overwrite:
         return None
     raise InputError(f"{out}: found {found}, expected a new name (or permission to overwrite)")
@@ -79,6 +102,7 @@ def write_store(
     fingerprint: str,
     workers: int | None = None,
     frames_per_block: int = FRAMES_PER_BLOCK,
+    compression: Compression = "lz4",
 ) -> None:
     """Write a complete frame store.
 
@@ -95,6 +119,8 @@ def write_store(
         fingerprint: the store's content hash, kept in it to recognise it.
         workers: as in `make_parts`.
         frames_per_block: frames of one part file, a multiple of FRAMES_PER_CHUNK.
+        compression: name of the codec of the chunks: "lz4" is read fastest for its size, "gzip" by
+            every HDF5 tool without a plugin, "none" fastest of all.
 
     Raises:
         InputError: an input is wrong.
@@ -109,94 +135,126 @@ def write_store(
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{out}: found two sequences {twice!r}, expected different names")
     step_in_seconds(step_minutes)
+    compression = compression_named(compression)
+    if FRAMES_PER_CHUNK * frame_shape[0] * frame_shape[1] > MOST_CHUNK_BYTES:
+        raise InputError(
+            f"{out}: found frames of {frame_shape[0]} × {frame_shape[1]} pixels, expected at most "
+            f"{MOST_CHUNK_BYTES // FRAMES_PER_CHUNK:,} pixels"
+        )
+    write_block = partial(_write_block, read, frame_shape, compression)
     blocks = [
         references[first : first + frames_per_block]
         for first in range(0, len(references), frames_per_block)
     ]
-    block_names = [f"block-{content_hash(read, frame_shape, block)}.h5" for block in blocks]
+    made_by = (VERSION, compression, FRAMES_PER_CHUNK, read, frame_shape)
+    block_names = [f"block-{content_hash(*made_by, block)}.h5" for block in blocks]
     parts = {
-        name: partial(_write_block, block, read, frame_shape)
-        for name, block in zip(block_names, blocks, strict=True)
+        name: partial(write_block, block) for name, block in zip(block_names, blocks, strict=True)
     }
     folder = parts_folder(out)
     discard_other_parts(folder, "block-*.h5", parts)
     paths = make_parts(folder, parts, f"Preparing {out.name}", workers)
     by_name = dict(zip(parts, paths, strict=True))
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "compression": compression,
+        "frames_per_chunk": FRAMES_PER_CHUNK,
+        "frame_shape": frame_shape,
+        "step_minutes": step_minutes,
+        "dbz_per_pixel": DBZ_PER_PIXEL,
+        "dbz_at_zero": DBZ_AT_ZERO,
+        "zr_a": HKO7.a,
+        "zr_b": HKO7.b,
+        "preparation": json.dumps(preparation, ensure_ascii=False),
+        "fingerprint": fingerprint,
+    }
+    attributes: dict[str, NDArray[Any]] = {
+        name: as_stored(values[name]) if dtype is np.bytes_ else np.array(values[name], dtype)
+        for name, (dtype, _) in ATTRIBUTES.items()
+    }
     # Assembled among the parts, so that not even SIGKILL leaves a stray file beside `out`.
     assembled = folder / "assembled.h5"
-    with replacing(assembled) as temporary, h5py.File(temporary, "w") as store:
-        _write_description(store, sequences, times)
-        store.attrs.update(
-            format=FORMAT,
-            version=VERSION,
-            step_minutes=float(step_minutes),
-            frame_shape=frame_shape,
-            frames_per_chunk=FRAMES_PER_CHUNK,
-            dbz_per_pixel=DBZ_PER_PIXEL,
-            dbz_at_zero=DBZ_AT_ZERO,
-            zr_a=HKO7.a,
-            zr_b=HKO7.b,
-            preparation=json.dumps(preparation, ensure_ascii=False),
-            fingerprint=fingerprint,
-        )
-        _create_datasets(store, len(references), frame_shape)
+    with (
+        replacing(assembled) as temporary,
+        h5py.File(temporary, "w", libver=HDF5_VERSIONS) as store,
+    ):
+        columns = _describe(sequences, times)
+        _create_chunked(store, len(references), frame_shape, compression)
+        of_blocks: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS_OF_BLOCKS}
         for number, name in enumerate(progress(block_names, f"Assembling {out.name}")):
-            _copy_chunks(by_name[name], store, number * frames_per_block)
+            with h5py.File(by_name[name], "r") as part:
+                _copy_chunks(part, store, number * frames_per_block)
+                for column in COLUMNS_OF_BLOCKS:
+                    of_blocks[column].append(part[column][:])
+        columns |= {column: np.concatenate(blocks) for column, blocks in of_blocks.items()}
+        # A group that h5py makes by itself would keep the time at which it was made.
+        store.create_group("checksums")
+        store.create_group("sequences")
+        for column in COLUMNS:
+            store[column] = columns[column]
+        store.attrs.update(attributes)
+        checksum = contents_checksum(columns, {name: store.attrs[name] for name in ATTRIBUTES})
+        store.attrs["checksum"] = np.uint32(checksum)
     assembled.replace(out)
     shutil.rmtree(folder)
 
 
-def _create_datasets(file: h5py.File, number: int, frame_shape: tuple[int, int]) -> None:
+def _create_chunked(
+    file: h5py.File, number: int, frame_shape: tuple[int, int], compression: Compression
+) -> None:
     height, width = frame_shape
-    for name, columns in (("frames", width), ("masks", -(-width // 8))):
-        file.create_dataset(
-            name,
-            shape=(number, height, columns),
-            dtype=np.uint8,
-            chunks=(FRAMES_PER_CHUNK, height, columns),
-            maxshape=(None, height, columns),
-            compression="gzip",
-            compression_opts=1,
-            fillvalue=0,
-        )
+    for name, along_x in (("frames", width), ("masks", -(-width // 8))):
+        create_chunked(file, name, number, (FRAMES_PER_CHUNK, height, along_x), compression)
 
 
 def _write_block(
-    references: Several[Reference],
     read: ReadFrames[Reference],
     frame_shape: tuple[int, int],
+    compression: Compression,
+    references: Several[Reference],
     path: Path,
 ) -> None:
-    """Write the part file of one block: its frames and masks, as chunks of the store to be."""
+    """Write the part file of one block: chunks of the store to be, and what it says of them."""
     frames, masks = read(references)
     expected = (len(references), *frame_shape)
     if frames.shape != expected or masks.shape != expected or frames.dtype != np.uint8:
         raise ValueError(f"found {frames.dtype} {frames.shape} {masks.shape}, expected {expected}")
-    with h5py.File(path, "w") as part:
-        _create_datasets(part, len(references), frame_shape)
-        part["frames"][:] = frames
-        part["masks"][:] = np.packbits(masks, axis=-1)
+    frames = np.ascontiguousarray(frames)
+    masks = np.ascontiguousarray(masks, dtype=bool)
+    with h5py.File(path, "w", libver=HDF5_VERSIONS) as part:
+        _create_chunked(part, len(references), frame_shape, compression)
+        for name, rows in (("frames", frames), ("masks", pack_masks(masks))):
+            chunks = [
+                rows[first : first + FRAMES_PER_CHUNK]
+                for first in range(0, len(rows), FRAMES_PER_CHUNK)
+            ]
+            for number, chunk in enumerate(chunks):
+                write_chunk(part[name], number, chunk, compression)
+            part[f"checksums/{name}"] = np.array(
+                [zlib.crc32(chunk.data) for chunk in chunks], dtype=np.uint32
+            )
+        part["rain"] = mean_saturated_rain(frames, masks)
 
 
-def _copy_chunks(part_path: Path, store: h5py.File, first: int) -> None:
+def _copy_chunks(part: h5py.File, store: h5py.File, first: int) -> None:
     """Copy a block's chunks, compressed as they are, to where its first frame belongs."""
-    with h5py.File(part_path, "r") as part:
-        for name in ("frames", "masks"):
-            for row in range(0, part[name].shape[0], FRAMES_PER_CHUNK):
-                filters, chunk = part[name].id.read_direct_chunk((row, 0, 0))
-                store[name].id.write_direct_chunk((first + row, 0, 0), chunk, filters)
+    for name in ("frames", "masks"):
+        for row in range(0, part[name].shape[0], FRAMES_PER_CHUNK):
+            filters, chunk = part[name].id.read_direct_chunk((row, 0, 0))
+            store[name].id.write_direct_chunk((first + row, 0, 0), chunk, filters)
 
 
-def _write_description(
-    store: h5py.File, sequences: Several[Sequence], times: Several[NDArray[np.int64]]
-) -> None:
+def _describe(
+    sequences: Several[Sequence], times: Several[NDArray[np.int64]]
+) -> dict[str, NDArray[Any]]:
     counts = np.array([len(own) for own in times], dtype=np.int64)
-    text = h5py.string_dtype()
-    group = store.create_group("sequences")
-    group.create_dataset("name", data=[s.name for s in sequences], dtype=text)
-    group.create_dataset("split", data=[s.split for s in sequences], dtype=text)
     metadata = [json.dumps(s.metadata, ensure_ascii=False) for s in sequences]
-    group.create_dataset("metadata", data=metadata, dtype=text)
-    group.create_dataset("first", data=np.cumsum(counts) - counts)
-    group.create_dataset("count", data=counts)
-    store.create_dataset("times", data=np.concatenate(times))
+    return {
+        "times": np.concatenate(times),
+        "sequences/first": np.cumsum(counts) - counts,
+        "sequences/count": counts,
+        "sequences/name": as_stored([s.name for s in sequences]),
+        "sequences/split": as_stored([s.split for s in sequences]),
+        "sequences/metadata": as_stored(metadata),
+    }

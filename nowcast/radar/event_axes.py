@@ -1,6 +1,6 @@
 """The axes of an event's field: which is which, which way it runs, how far apart its pixels are.
 
-What the field's numbers mean is in `events`.
+What the field's numbers mean is in `event_quantities`.
 """
 
 import numpy as np
@@ -13,6 +13,11 @@ _AXES = {
     "x": {"x", "lon", "longitude", "X", "projection_x_coordinate", "grid_longitude"},
 }
 """What CF and usage call the two axes: names, `axis`, `standard_name`."""
+
+_IN_KM = {
+    **dict.fromkeys(("m", "metre", "meter", "metres", "meters"), 1e-3),
+    **dict.fromkeys(("km", "kilometre", "kilometer", "kilometres", "kilometers"), 1.0),
+}
 
 
 def north_south_first(field: xr.DataArray) -> xr.DataArray:
@@ -64,9 +69,7 @@ def spacing_and_flips(field: xr.DataArray) -> tuple[float | None, tuple[int, ...
             raise InputError(f"found coordinate {name} unevenly spaced, expected even spacing")
         if steps[0] * runs < 0:
             flipped.append(axis)
-        in_km = {"m": 1e-3, "metre": 1e-3, "meter": 1e-3, "km": 1.0}.get(
-            str(coordinate.attrs.get("units", ""))
-        )
+        in_km = _IN_KM.get(str(coordinate.attrs.get("units", "")))
         spacings.append(None if in_km is None else float(abs(steps.mean())) * in_km)
     height, width = spacings
     square = height and width and abs(height - width) <= 1e-3 * height

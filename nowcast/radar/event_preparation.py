@@ -1,10 +1,11 @@
 """From radar events to a frame store: coarsened, cut into tiles, each tile a sequence.
 
-What an event's file holds is read in `events`, grids are changed in `regrid` and cut in
+What an event's file holds is read in `event_sources`, grids are changed in `regrid` and cut in
 `event_tiles`, which part of an event belongs to which split is in `event_splits`, and the store is
 written by `store_writing`.
 """
 
+import logging
 import os
 import time
 from collections.abc import Sequence as Several
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from nowcast.errors import InputError
 from nowcast.radar.archive import SPLITS
+from nowcast.radar.codecs import Compression
+from nowcast.radar.event_sources import open_event
 from nowcast.radar.event_splits import check_given, check_same_steps, spans_of, tiles_report
 from nowcast.radar.event_tiles import (
     Selection,
@@ -20,21 +23,35 @@ from nowcast.radar.event_tiles import (
     check_tiles_fit,
     choose_tiles,
     coarse_parts,
-    event_stamp,
     factor_for,
-    tile_frames,
+    oddities_of,
 )
-from nowcast.radar.events import open_event
+from nowcast.radar.events import event_name
+from nowcast.radar.image_frames import NO_IMAGES, ImageSeries
 from nowcast.radar.parts import content_hash, discard_other_parts, make_parts, parts_folder
 from nowcast.radar.preparation_report import PreparationReport, description, report_of
 from nowcast.radar.store import VERSION, FrameStore, Sequence
 from nowcast.radar.store_writing import already_prepared, write_store
+from nowcast.radar.units import ZRRelation
+
+log = logging.getLogger("nowcast")
 
 
 def _check_shares(**shares: float) -> None:
     for name, share in shares.items():
         if not 0 <= share <= 1:
             raise InputError(f"{name}: found {share}, expected a share from 0 to 1")
+
+
+def _relation(zr_a: float | None, zr_b: float | None) -> ZRRelation | None:
+    if zr_a is None and zr_b is None:
+        return None
+    if zr_a is None or zr_b is None:
+        raise InputError("zr_a, zr_b: found one alone, expected both or none")
+    try:
+        return ZRRelation(zr_a, zr_b)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def prepare_events(
@@ -52,11 +69,19 @@ def prepare_events(
     minimum_wet_fraction: float = 0.02,
     step_minutes: float | None = None,
     subsample: bool = False,
+    variable: str | None = None,
+    zr_a: float | None = None,
+    zr_b: float | None = None,
+    accumulation_minutes: float | None = None,
+    images: ImageSeries = NO_IMAGES,
+    compression: Compression = "lz4",
     workers: int | None = None,
     overwrite: bool = False,
 ) -> PreparationReport:
-    """Prepare a frame store from events in CF NetCDF files.
+    """Prepare a frame store from radar events: CF NetCDF-4 files, Zarr stores, folders of images.
 
+    Events are local files and folders, recognised by what they hold. A field (time, y, x) with CF
+    names and units is expected: reflectivity, rain rate, or amounts of rain over a known time.
     Composites are coarsened by averaging rain rate and cut into tiles; each tile becomes a sequence
     of its own, `<file>:<row>,<column>`. A tile is kept for an event's whole time or not at all.
 
@@ -79,6 +104,16 @@ def prepare_events(
             event.
         step_minutes: time between two frames; None takes the events' own.
         subsample: whether an event's step may be a divisor of `step_minutes`.
+        variable: name of the field in NetCDF files and Zarr stores; None finds it by its name or
+            CF standard name, and refuses a file with several.
+        zr_a: a of the Z–R relation Z = a R^b of events of reflectivity that do not state their
+            own as attributes zr_a and zr_b; without either they are refused.
+        zr_b: b of that relation.
+        accumulation_minutes: over how many minutes amounts of rain (mm, kg m-2) have fallen, for
+            files that say it neither by bounds of time nor by an attribute of this name.
+        images: how events that are folders of images are read.
+        compression: of the store: lz4 reads fast and is small, gzip is smaller and slower, none is
+            the fastest and by far the largest.
         workers: processes that work side by side; None takes as many as there are CPU cores.
         overwrite: whether another file at `out` may be replaced.
 
@@ -98,6 +133,7 @@ def prepare_events(
         minimum_coverage=minimum_coverage,
         minimum_wet_fraction=minimum_wet_fraction,
     )
+    relation = _relation(zr_a, zr_b)
     given = {"train": train, "valid": valid, "test": test}
     check_given(out, [Path(path) for split in given.values() for path in split])
     spans = [
@@ -105,7 +141,15 @@ def prepare_events(
         for split, events in given.items()
         for path in events
         for span in spans_of(
-            open_event(path, step_minutes, subsample),
+            open_event(
+                path,
+                step_minutes,
+                subsample,
+                variable=variable,
+                relation=relation,
+                accumulation_minutes=accumulation_minutes,
+                images=images,
+            ),
             split,
             valid_fraction if split == "train" else 0.0,
             clip_length,
@@ -118,26 +162,30 @@ def prepare_events(
     step = spans[0].event.step_minutes
     fingerprint = content_hash(
         VERSION,
-        [(event_stamp(s.event), factors[s.event], s.split, s.first, s.count) for s in spans],
+        [(s.event.reader, factors[s.event], s.split, s.first, s.count) for s in spans],
         selections,
         step,
+        compression,
     )
     if there := already_prepared(out, fingerprint, overwrite):
         return report_of(there, started, already_there=True)
 
     folder = parts_folder(out)
     parts = {event: coarse_parts(event, factor) for event, factor in factors.items()}
-    wanted = {name: write for own in parts.values() for name, write in own.items()}
+    wanted = {name: write for own in parts.values() for name, write in own.writers.items()}
     discard_other_parts(folder, "event-*.h5", wanted)
     make_parts(folder, wanted, "Coarsening", workers)
+    for event, own in parts.items():
+        for what, count in oddities_of(folder, list(own.writers)).items():
+            log.info("%s: %s %s", event.path, f"{count:,}", what)
     chosen = {
-        span: choose_tiles(folder, list(parts[span.event]), selections[span.split])
+        span: choose_tiles(folder, list(parts[span.event].writers), selections[span.split])
         for span in spans
     }
     sequences, references = [], []
     for span in spans:
         for tile in chosen[span].tiles:
-            name = f"{span.event.path.stem}:{tile.row},{tile.column}"
+            name = f"{event_name(span.event.path)}:{tile.row},{tile.column}"
             sequences.append(
                 Sequence(
                     f"{name}:{span.split}" if valid_fraction else name,
@@ -150,7 +198,7 @@ def prepare_events(
                     },
                 )
             )
-            references += tile_frames(parts[span.event], tile, span.first, span.count)
+            references += parts[span.event].tile_frames(tile, span.first, span.count)
     reports = {
         split: tiles_report(
             {span: own for span, own in chosen.items() if span.split == split}, selections[split]
@@ -167,14 +215,20 @@ def prepare_events(
         step_minutes=step,
         preparation=description(
             reports,
-            source="CF NetCDF events",
+            source="radar events",
             grid_spacing_km=grid_spacing_km,
             valid_fraction=valid_fraction,
             clip_length=clip_length,
             subsample=subsample,
+            variable=variable,
+            zr_a=zr_a,
+            zr_b=zr_b,
+            accumulation_minutes=accumulation_minutes,
+            images=images.as_json(),
             **asdict(selections["train"]),
         ),
         fingerprint=fingerprint,
+        compression=compression,
         workers=workers,
     )
     return report_of(FrameStore(out), started, already_there=False)

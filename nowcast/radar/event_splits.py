@@ -11,7 +11,7 @@ import numpy as np
 from nowcast.errors import InputError
 from nowcast.radar.clips import step_in_seconds
 from nowcast.radar.event_tiles import Chosen, Selection
-from nowcast.radar.events import Event
+from nowcast.radar.events import Event, event_name
 from nowcast.radar.preparation_report import SplitReport
 
 log = logging.getLogger("nowcast")
@@ -52,7 +52,7 @@ def check_given(out: Path, paths: Iterable[Path]) -> None:
     """
     seen: dict[str, Path] = {}
     for path in paths:
-        other = seen.setdefault(path.stem, path)
+        other = seen.setdefault(event_name(path), path)
         if other.resolve() == path.resolve() and other is not path:
             raise InputError(f"{out}: found {path} given twice, expected different events")
         if other is not path:

@@ -5,11 +5,14 @@ are read window by window, so that memory is bounded however long an event is. W
 to which split is decided in `event_splits`.
 """
 
+import json
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
-from nowcast.radar.events import Event, rain_rates, to_pixels
+from nowcast.radar.events import Event, FrameReader, to_pixels
 from nowcast.radar.parts import content_hash
 from nowcast.radar.regrid import Tile, average_rain_rate, coarsening_factor, tile_origins, tiles
 from nowcast.radar.units import rain_rate_to_pixel
 
 FRAMES_PER_PART = 20
+"""At least; a part holds whole chunks of the event's file, so that each is decoded once."""
+
+MOST_PART_BYTES = 2**25
+"""Size of a part's frames, unless FRAMES_PER_PART take more."""
+
 WET_RAIN_RATE_MM_H = 0.5
 """From this rate on a pixel is wet: the benchmark's lowest threshold."""
 
@@ -98,12 +106,6 @@ class TileReader:
         return frames, mask
 
 
-def event_stamp(event: Event) -> tuple[str, int, int]:
-    """What tells whether an event's file has changed: name, size, modification time (ns)."""
-    stat = event.path.stat()
-    return event.path.name, stat.st_size, stat.st_mtime_ns
-
-
 def factor_for(event: Event, grid_spacing_km: float | None) -> int:
     """Native pixels along each side of a coarse one.
 
@@ -119,7 +121,8 @@ def factor_for(event: Event, grid_spacing_km: float | None) -> int:
     if event.grid_spacing_km is None:
         raise InputError(
             f"{event.path}: found pixels that are not squares of a stated length, "
-            f"expected those to coarsen to {grid_spacing_km:g} km"
+            f"expected those to coarsen to {grid_spacing_km:g} km: coordinates in m or km, or "
+            "pixel_km of images"
         )
     try:
         return coarsening_factor(grid_spacing_km, event.grid_spacing_km)
@@ -145,27 +148,77 @@ def check_tiles_fit(event: Event, factor: int, selection: Selection) -> None:
         raise InputError(f"{event.path}: {error}") from None
 
 
-def coarse_parts(event: Event, factor: int) -> dict[str, "partial[None]"]:
-    """The parts of an event: file name → function that writes it."""
-    stamp = event_stamp(event)
-    parts = {}
-    for first in range(0, len(event.times), FRAMES_PER_PART):
-        count = min(FRAMES_PER_PART, len(event.times) - first)
-        numbers = event.frame_numbers[first : first + count].tolist()
-        name = f"event-{content_hash(stamp, factor, numbers)}.h5"
-        parts[name] = partial(_write_part, event, first, count, factor)
-    return parts
+@dataclass(frozen=True)
+class CoarseParts:
+    """The parts of one event.
+
+    Attributes:
+        firsts: number of each part's first frame, ascending from 0.
+        writers: file name → function that writes it, in the same order.
+    """
+
+    firsts: tuple[int, ...]
+    writers: Mapping[str, "partial[None]"]
+
+    def tile_frames(self, tile: Tile, first: int, count: int) -> list[TileFrame]:
+        """References to `count` frames of a tile from the `first` on, in order of time."""
+        names, references = list(self.writers), []
+        for number in range(first, first + count):
+            part = bisect_right(self.firsts, number) - 1
+            references.append(
+                TileFrame(names[part], number - self.firsts[part], tile.row, tile.column)
+            )
+        return references
 
 
-def _write_part(event: Event, first: int, count: int, factor: int, path: Path) -> None:
-    shape = (count, event.shape[0] // factor, event.shape[1] // factor)
+def coarse_parts(event: Event, factor: int) -> CoarseParts:
+    """The parts of an event.
+
+    Args:
+        event: the event.
+        factor: native pixels along each side of a coarse one.
+    """
+    shape = (event.shape[0] // factor, event.shape[1] // factor)
+    most = max(FRAMES_PER_PART, MOST_PART_BYTES // (shape[0] * shape[1]))
+    chunks = event.reader.chunks()
+    firsts = [0]
+    for number in range(1, len(chunks)):
+        frames = number - firsts[-1]
+        if frames >= most or (frames >= FRAMES_PER_PART and chunks[number] != chunks[number - 1]):
+            firsts.append(number)
+    writers = {}
+    for first, end in pairwise([*firsts, len(chunks)]):
+        reader = event.reader.taken(range(first, end))
+        writers[f"event-{content_hash(reader, factor)}.h5"] = partial(
+            _write_part, reader, (end - first, *shape), factor
+        )
+    return CoarseParts(tuple(firsts), writers)
+
+
+def _write_part(reader: FrameReader, shape: tuple[int, int, int], factor: int, path: Path) -> None:
+    oddities: Counter[str] = Counter()
     with h5py.File(path, "w") as part:
         part.create_dataset("frames", shape, np.uint8)
         part.create_dataset("mask", shape, bool)
-        for number, rate in enumerate(rain_rates(event, first, count)):
+        for number, rate in enumerate(reader.rain_rates(oddities)):
             part["frames"][number], part["mask"][number] = to_pixels(
                 average_rain_rate(rate, factor)
             )
+        part.attrs["oddities"] = json.dumps(+oddities)
+
+
+def oddities_of(folder: Path, parts: Several[str]) -> Counter[str]:
+    """What was taken for something else than it says in an event's frames, in words.
+
+    Args:
+        folder: where the event's parts lie.
+        parts: their names.
+    """
+    total: Counter[str] = Counter()
+    for name in parts:
+        with h5py.File(folder / name, "r") as part:
+            total.update(json.loads(part.attrs["oddities"]))
+    return total
 
 
 def choose_tiles(folder: Path, parts: Several[str], selection: Selection) -> Chosen:
@@ -199,14 +252,3 @@ def choose_tiles(folder: Path, parts: Several[str], selection: Selection) -> Cho
         else:
             taken.append(tile)
     return Chosen(tuple(taken), without_coverage, without_rain)
-
-
-def tile_frames(
-    parts: Mapping[str, "partial[None]"], tile: Tile, first: int, count: int
-) -> list[TileFrame]:
-    """References to `count` frames of a tile from the `first` on, in order of time."""
-    names = list(parts)
-    return [
-        TileFrame(names[n // FRAMES_PER_PART], n % FRAMES_PER_PART, tile.row, tile.column)
-        for n in range(first, first + count)
-    ]

@@ -7,7 +7,7 @@ from made_up import write_event
 from nowcast.errors import InputError
 from nowcast.radar.clips import valid_starts
 from nowcast.radar.event_preparation import prepare_events
-from nowcast.radar.events import read_event
+from nowcast.radar.event_sources import read_event
 from nowcast.radar.parts import parts_folder
 from nowcast.radar.store import FrameStore
 

@@ -6,7 +6,8 @@ import pytest
 from made_up import FIELD, write_event
 
 from nowcast.errors import InputError
-from nowcast.radar.events import open_event, rain_rates, read_event, to_pixels
+from nowcast.radar.event_sources import open_event, read_event
+from nowcast.radar.events import rain_rates, to_pixels
 
 
 def restated_pixel(reflectivity_dbz, a, b):
@@ -72,7 +73,7 @@ def test_subsampling_takes_frames_at_the_step_from_the_first_on(tmp_path):
                        minutes=(0, 5, 10, 15, 30))  # fmt: skip
     event = open_event(path, step_minutes=15, subsample=True)
     assert event.step_minutes == 15
-    np.testing.assert_array_equal(event.frame_numbers, [0, 3, 4])
+    np.testing.assert_array_equal(event.reader.numbers, [0, 3, 4])
     rates = list(rain_rates(event, 1, 1))
     assert len(rates) == 1
     assert rates[0][0, 1] == pytest.approx((10**2.3 / 223) ** (1 / 1.53), rel=1e-12)
@@ -85,7 +86,7 @@ def test_subsampling_takes_frames_at_the_step_from_the_first_on(tmp_path):
     ("changes", "found"),
     [
         ({"without": ["zr_a"]}, "no zr_a and zr_b"),
-        ({"units": "dB"}, "found reflectivity in 'dB'"),
+        ({"units": "mm6 m-3"}, "found reflectivity in 'mm6 m-3'"),
         ({"name": "rain_rate"}, "found rain_rate in 'dBZ'"),
         ({"name": "temperature"}, "found temperature, expected one field"),
         ({"minutes": (0, 7, 15)}, "found 7 minutes between times 0 and 1, expected multiples of 5"),

@@ -1,0 +1,241 @@
+"""Events in CF NetCDF-4 files and Zarr stores: `reflectivity(time, y, x)`, rain rate or amount.
+
+Files are opened in `event_files`; which quantity a variable holds is in `event_quantities`, which
+way its axes run in `event_axes`, its times are in `event_times`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nowcast.errors import InputError
+from nowcast.radar.event_axes import north_south_first, spacing_and_flips
+from nowcast.radar.event_files import content_stamp, opened
+from nowcast.radar.event_quantities import (
+    accumulation_minutes_of,
+    field_of_rain,
+    quantity_and_factor,
+)
+from nowcast.radar.event_times import bounds_minutes, seconds_of, usable_frames
+from nowcast.radar.events import (
+    HIGHEST_DBZ,
+    HIGHEST_RAIN_RATE_MM_H,
+    MOST_PIXELS,
+    Event,
+    own_step_minutes,
+)
+from nowcast.radar.units import ZRRelation
+
+WINDOW_BYTES = 2**26
+"""Frames are read several at once, as they are stored, up to this size."""
+
+MOST_WINDOW_BYTES = 2**28
+"""A chunk of several frames is read at once up to this size, so that it is decoded only once."""
+
+_DESCRIBING = (
+    "title",
+    "institution",
+    "source",
+    "license",
+    "accumulation_minutes",
+    "original_units",
+)
+
+
+@dataclass(frozen=True)
+class FieldReader:
+    """Frames of a variable.
+
+    Attributes:
+        path: the file or store.
+        stamp: what tells whether it has changed.
+        variable: name of the field.
+        axes: names of the axes that run north–south and east–west, in that order; in the file
+            they may stand the other way round.
+        flipped: those of `axes` that run from south to north, or from east to west.
+        relation: the Z–R relation of reflectivity; None for rain.
+        to_mm_h: what rain is multiplied by; 1 for reflectivity.
+        frames_per_chunk: frames that are decoded together.
+        numbers: where each frame lies along the variable's time, ascending.
+    """
+
+    path: Path = field(repr=False)
+    stamp: tuple[str | int, ...]
+    variable: str
+    axes: tuple[str, str]
+    flipped: tuple[int, ...]
+    relation: ZRRelation | None
+    to_mm_h: float
+    frames_per_chunk: int
+    numbers: tuple[int, ...]
+
+    def taken(self, numbers: Sequence[int]) -> "FieldReader":
+        """A reader of some of its frames alone, given by their places among them."""
+        return replace(self, numbers=tuple(self.numbers[number] for number in numbers))
+
+    def chunks(self) -> NDArray[np.int64]:
+        """(n,), the number of the chunk that each frame lies in."""
+        return np.array(self.numbers, dtype=np.int64) // self.frames_per_chunk
+
+    def rain_rates(self, oddities: Counter[str]) -> Iterator[NDArray[np.float64]]:
+        """Rain rate (y, x) in mm/h of each frame, row 0 north; NaN = not observed.
+
+        Negative rates are taken for not observed, and counted in `oddities`.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        with opened(self.path, only=self.variable) as dataset:
+            raw = dataset.variables[self.variable]
+            order = [raw.dims.index(axis) for axis in self.axes]
+            frame_bytes = raw.dtype.itemsize * raw.shape[1] * raw.shape[2]
+            for numbers in self._windows(frame_bytes):
+                window = xr.Variable(raw.dims, raw[_indexer(numbers)].to_numpy(), raw.attrs)
+                for number in range(len(numbers)):
+                    values = np.transpose(_decoded(window[number]), [axis - 1 for axis in order])
+                    yield self._rain_rate(np.flip(values, self.flipped), oddities)
+
+    def _rain_rate(
+        self, values: NDArray[np.float64], oddities: Counter[str]
+    ) -> NDArray[np.float64]:
+        if self.relation is not None:
+            rate = self.relation.dbz_to_rain_rate(np.minimum(values, HIGHEST_DBZ))
+        else:
+            rate = values * self.to_mm_h
+            negative = rate < 0
+            oddities["pixels with negative rain, taken for not observed"] += int(negative.sum())
+            rate[negative] = np.nan
+        return np.minimum(rate, HIGHEST_RAIN_RATE_MM_H)
+
+    def _windows(self, frame_bytes: int) -> Iterator[tuple[int, ...]]:
+        """The frames in runs that are read at once; a run ends where a chunk does, if it can."""
+        most = max(1, WINDOW_BYTES // frame_bytes)
+        if self.frames_per_chunk * frame_bytes <= MOST_WINDOW_BYTES:
+            most = max(most, self.frames_per_chunk)
+        chunks, first = self.chunks(), 0
+        while first < len(self.numbers):
+            end = min(first + most, len(self.numbers))
+            if end < len(self.numbers) and chunks[end] != chunks[first]:
+                end = int(np.searchsorted(chunks, chunks[end]))
+            yield self.numbers[first:end]
+            first = end
+
+
+def open_field(
+    path: Path,
+    variable: str | None = None,
+    relation: ZRRelation | None = None,
+    accumulation_minutes: float | None = None,
+) -> Event:
+    """Read what a file or store says of itself, without its frames.
+
+    Args:
+        path: a NetCDF-4 file or a Zarr store.
+        variable: name of the field; None finds it by its name or CF standard name.
+        relation: Z–R relation of a reflectivity whose file has no `zr_a` and `zr_b`.
+        accumulation_minutes: over how long the amounts of rain of a file have fallen that does
+            not say it.
+
+    Raises:
+        InputError: the file is damaged, has no field of rain, or leaves open what it means.
+    """
+    with opened(path) as raw:
+        dataset = xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
+        field = field_of_rain(dataset, variable)
+        if field.ndim != 3 or field.dims[0] != "time" or 0 in field.shape:
+            sizes = ", ".join(f"{name}: {size}" for name, size in field.sizes.items())
+            raise InputError(f"found {field.name} ({sizes}), expected (time, y, x)")
+        chunks = field.encoding.get("chunksizes") or field.encoding.get("chunks") or (1,)
+        field = north_south_first(field)
+        if field.shape[1] * field.shape[2] > MOST_PIXELS:
+            raise InputError(
+                f"found frames of {field.shape[1]} × {field.shape[2]} pixels, "
+                f"expected at most {MOST_PIXELS:,} pixels"
+            )
+        attributes = {**dataset.attrs, **field.attrs}
+        spacing, flipped = spacing_and_flips(field)
+        seconds = seconds_of(dataset)
+        numbers = usable_frames(seconds, dataset.attrs)
+        stated_step = dataset.attrs.get("time_step_minutes")
+        meaning: dict[str, Any] = {}
+        own_relation, to_mm_h = None, 1.0
+        quantity, factor = quantity_and_factor(field)
+        if quantity == "reflectivity":
+            own_relation = _relation(attributes, relation)
+            meaning = {"zr_a": own_relation.a, "zr_b": own_relation.b}
+        elif quantity == "rain rate":
+            to_mm_h = factor
+        else:
+            minutes = accumulation_minutes_of(
+                bounds_minutes(dataset), attributes, accumulation_minutes
+            )
+            to_mm_h, meaning = factor * 60 / minutes, {"accumulation_minutes": minutes}
+        return Event(
+            path=path,
+            times=seconds[numbers].astype("datetime64[s]"),
+            step_minutes=own_step_minutes(
+                seconds[numbers], None if stated_step is None else float(stated_step)
+            ),
+            shape=(field.shape[1], field.shape[2]),
+            grid_spacing_km=spacing,
+            metadata={
+                "file": path.name,
+                **_described(dataset, field),
+                "variable": str(field.name),
+                **meaning,
+            },
+            reader=FieldReader(
+                path=path,
+                stamp=content_stamp(path),
+                variable=str(field.name),
+                axes=(str(field.dims[1]), str(field.dims[2])),
+                flipped=flipped,
+                relation=own_relation,
+                to_mm_h=to_mm_h,
+                frames_per_chunk=int(chunks[0]),
+                numbers=tuple(numbers.tolist()),
+            ),
+        )
+
+
+def _relation(attributes: Mapping[str, Any], stated: ZRRelation | None) -> ZRRelation:
+    """The Z–R relation that the file has, or the one stated beside it."""
+    if {"zr_a", "zr_b"} <= attributes.keys():
+        return ZRRelation(float(attributes["zr_a"]), float(attributes["zr_b"]))
+    if stated is None:
+        raise InputError(
+            "found no zr_a and zr_b, expected the Z–R relation of reflectivity, in the file or "
+            "stated beside it"
+        )
+    return stated
+
+
+def _described(dataset: xr.Dataset, field: xr.DataArray) -> dict[str, Any]:
+    """Source, licence and projection, as JSON knows them."""
+    name = {**field.encoding, **field.attrs}.get("grid_mapping", "crs")
+    mapping = dataset.variables.get(str(name).partition(":")[0].strip())
+    projection = {} if mapping is None else mapping.attrs
+    return {
+        key: value if isinstance(value, str) else np.asarray(value).squeeze().tolist()
+        for attributes, keys in ((dataset.attrs, _DESCRIBING), (projection, ("proj4", "crs_wkt")))
+        for key, value in attributes.items()
+        if key in keys
+    }
+
+
+def _indexer(numbers: tuple[int, ...]) -> slice | list[int]:
+    """The numbers as a slice, which reads fastest, if they follow each other."""
+    first, last = numbers[0], numbers[-1]
+    return slice(first, last + 1) if last - first + 1 == len(numbers) else list(numbers)
+
+
+def _decoded(frame: xr.Variable) -> NDArray[np.float64]:
+    """Values of a raw frame by CF's rules for packed and missing values."""
+    decoded = xr.decode_cf(xr.Dataset({"frame": frame}), decode_times=False)
+    return decoded["frame"].to_numpy().astype(np.float64)

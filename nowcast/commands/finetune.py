@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 settings.run,
                 inhibition_of(given),
                 settings.fresh_statistics,
+                settings.sampling,
             )
         print(f"checkpoint: {checkpoint}, its settings and learning curve beside it")
 

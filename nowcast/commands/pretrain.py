@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 settings.optimization,
                 settings.run,
                 inhibition_of(given),
+                settings.sampling,
             )
         print(f"checkpoint: {checkpoint}, its settings and learning curve beside it")
 

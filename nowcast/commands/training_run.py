@@ -15,7 +15,7 @@ from nowcast.rendering import write_learning_curves, write_monosemanticity
 from nowcast.training.callbacks import read_learning_curve
 from nowcast.training.inhibition import HIDDEN_STATES
 from nowcast.training.monosemanticity import split_off_phi
-from nowcast.training.protocol import RunSettings
+from nowcast.training.run_settings import RunSettings
 
 
 def add_memel(parser: CommandParser) -> None:

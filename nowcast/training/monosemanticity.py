@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor, nn
 
 from nowcast import memel
 from nowcast.errors import InputError
 from nowcast.models.encoder_forecaster import EncoderForecaster
 from nowcast.progress import progress
-from nowcast.training.data import DataSettings, SequentialClips
+from nowcast.training.data import BatchesToScore, DataSettings, SequentialClips
 from nowcast.training.inhibition import HIDDEN_STATES, Inhibition
 from nowcast.training.module import NowcastModule
 
@@ -44,8 +43,6 @@ QUANTITIES: Mapping[str, Quantity] = {
 class ClipInputs:
     """What a network sees of clips, in batches, as often as they are gone through.
 
-    They are read without worker processes, which would take a random number from training.
-
     Args:
         clips: in their order.
         data: where they come from.
@@ -58,14 +55,11 @@ class ClipInputs:
         self.clips, self.data, self.shown_as = clips, data, shown_as
 
     def __iter__(self) -> Iterator[Tensor]:
-        size, count = self.data.batch_size, len(self.clips)
-        starts: Iterable[int] = range(0, count, size)
+        batches: Iterable[tuple[Tensor, Tensor, Tensor]] = BatchesToScore(self.clips, self.data)
         if self.shown_as is not None:
-            starts = progress(starts, self.shown_as, unit="batches")
-        for start in starts:
-            chosen = range(start, min(start + size, count))
-            frames = torch.stack([self.clips[index][0] for index in chosen])
-            yield frames[:, : self.data.input_frames].float() / 255
+            batches = progress(batches, self.shown_as, unit="batches")
+        for inputs, _, _ in batches:
+            yield inputs
 
 
 def profile_network(

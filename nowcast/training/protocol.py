@@ -10,9 +10,9 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -24,6 +24,7 @@ from nowcast.memory import keep_freed_memory
 from nowcast.models.checkpoint import Description, load_weights, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
 from nowcast.radar.store import FrameStore
+from nowcast.training.augmentation import check_crop, shape_in_training
 from nowcast.training.callbacks import (
     DropLaterRows,
     KeepCheckpoint,
@@ -41,70 +42,11 @@ from nowcast.training.inhibition import (
 from nowcast.training.module import NowcastModule, OptimizationSettings
 from nowcast.training.monosemanticity import LogMonosemanticity
 from nowcast.training.resuming import plain, steps_done
+from nowcast.training.run_settings import RunSettings
+from nowcast.training.sampling import UNIFORM, SamplingSettings
 from nowcast.training.update_log import LogUpdateEffects
 
 log = logging.getLogger("nowcast")
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Where a training runs and what it leaves behind.
-
-    Args:
-        out: folder of the run.
-        seed: decides initial weights and the clips of each step.
-        validate_every: steps between validations.
-        valid_clips: validation clips, spread evenly over the split; 0 goes without validation.
-        profile_clips: validation clips, spread evenly over the split, on which the monosemantic
-            scale of each layer is profiled at each validation; 0 goes without.
-        probe_every: steps between probes of what a training step does to the neurons that MEmeL
-            selects (the ratios of the paper's Table 3); each costs a forward pass; 0 goes without.
-        checkpoint_every: steps between checkpoints.
-        log_every: steps between points of the learning curve.
-        accelerator: "auto", "cpu", "gpu", or another that Lightning knows.
-        devices: how many of them, or "auto".
-        nodes: machines that train together.
-        precision: "32-true", or "bf16-mixed" for autocast to bfloat16.
-    """
-
-    out: Path
-    seed: int = 0
-    validate_every: int = 1_000
-    valid_clips: int = 100
-    profile_clips: int = 0
-    probe_every: int = 0
-    checkpoint_every: int = 500
-    log_every: int = 10
-    accelerator: str = "auto"
-    devices: int | Literal["auto"] = "auto"
-    nodes: int = 1
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("validate_every", 1), ("checkpoint_every", 1), ("log_every", 1), ("nodes", 1),
-            ("seed", 0), ("valid_clips", 0), ("profile_clips", 0),
-            ("probe_every", 0),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise InputError(f"run: {name} is {getattr(self, name)}, expected at least {least}")
-        if self.profile_clips and not self.valid_clips:
-            raise InputError(
-                f"run: profile_clips is {self.profile_clips} and valid_clips is 0, expected "
-                "validations to profile at"
-            )
-        if self.seed >= 2**32:
-            raise InputError(f"run: seed is {self.seed}, expected less than 2**32")
-
-    @property
-    def checkpoint(self) -> Path:
-        """The newest checkpoint; the result, once training has ended."""
-        return self.out / "last.ckpt"
-
-    @property
-    def learning_curve(self) -> Path:
-        """CSV file of the metrics."""
-        return self.out / "metrics.csv"
 
 
 def pretrain(
@@ -113,6 +55,7 @@ def pretrain(
     optimization: OptimizationSettings,
     run: RunSettings,
     inhibition: Inhibition | None = None,
+    sampling: SamplingSettings = UNIFORM,
 ) -> Path:
     """Train a network from its initial weights, with MEmeL or without.
 
@@ -122,6 +65,7 @@ def pretrain(
         optimization: how.
         run: where.
         inhibition: settings of the MEmeL layers; None trains without.
+        sampling: which clips are drawn more often, and how they are changed.
 
     Returns:
         Path of the checkpoint.
@@ -134,7 +78,7 @@ def pretrain(
     model = EncoderForecaster(network)
     if inhibition is not None:
         insert_layers(model, inhibition)
-    return _train(model, data, optimization, run, inhibition, started_from=None)
+    return _train(model, data, optimization, run, inhibition, sampling, started_from=None)
 
 
 def finetune(
@@ -144,6 +88,7 @@ def finetune(
     run: RunSettings,
     inhibition: Inhibition | None = None,
     fresh_statistics: bool = False,
+    sampling: SamplingSettings = UNIFORM,
 ) -> Path:
     """Train a pretrained network on, with a fresh optimizer and its own clips.
 
@@ -157,6 +102,7 @@ def finetune(
         run: where.
         inhibition: settings of the MEmeL layers; None finetunes without.
         fresh_statistics: start the statistics of MEmeL layers anew, as on frames of another size.
+        sampling: which clips are drawn more often, and how they are changed.
 
     Returns:
         Path of the checkpoint.
@@ -182,14 +128,15 @@ def finetune(
             layer.reset()
     else:
         store = data.open()
-        keep_statistics(model, checkpoint, description, store.path, store.shape)
+        seen = shape_in_training(store, sampling)
+        keep_statistics(model, checkpoint, description, store.path, seen)
     started_from = {
         "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
         "checkpoint_inhibition": description.inhibition,
         "checkpoint_run": description.run,
         "fresh_statistics": fresh_statistics,
     }
-    return _train(model, data, optimization, run, inhibition, started_from)
+    return _train(model, data, optimization, run, inhibition, sampling, started_from)
 
 
 def _train(
@@ -198,6 +145,7 @@ def _train(
     optimization: OptimizationSettings,
     run: RunSettings,
     inhibition: Inhibition | None,
+    sampling: SamplingSettings,
     started_from: dict[str, Any] | None,
 ) -> Path:
     if run.probe_every and inhibition is None:
@@ -210,16 +158,17 @@ def _train(
         step_minutes=data.step_minutes,
         input_frames=data.input_frames,
         lead_times=data.lead_times,
-        frame_shape=store.shape,
+        frame_shape=shape_in_training(store, sampling),
         inhibition=None if inhibition is None else plain(inhibition),
         run=plain(
             {
                 # The store's content, not its place, decides; so do not workers or validation.
-                "data": asdict(replace(data, workers=0))
+                "data": asdict(replace(data, workers=0, in_memory=False))
                 | {
                     "store": store.fingerprint,
                     "train_also": [also.fingerprint for also in data.open_to_train()[1:]],
                 },
+                "sampling": asdict(sampling),
                 "optimization": asdict(optimization),
                 "seed": run.seed,
                 "precision": run.precision,
@@ -231,9 +180,10 @@ def _train(
     if done >= optimization.steps:
         log.info("%s: all %s steps are done", run.checkpoint, f"{done:,}")
         return run.checkpoint
-    clips = ClipData(data, run.seed, optimization.steps, run.valid_clips)
     check_frame_shape(model, store)
-    check_layers(model, data.batch_size, store.shape)
+    check_crop(model.settings, sampling)
+    check_layers(model, data.batch_size, description.frame_shape)
+    clips = ClipData(data, run.seed, optimization.steps, run.valid_clips, sampling)
     instruments: list[Callback] = []
     if run.profile_clips:
         instruments.append(LogMonosemanticity(data, run.profile_clips, inhibition))

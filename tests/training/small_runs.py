@@ -5,7 +5,7 @@ from nowcast.models.encoder_forecaster import NetworkSettings
 from nowcast.training.data import DataSettings
 from nowcast.training.inhibition import HIDDEN_STATES
 from nowcast.training.module import OptimizationSettings
-from nowcast.training.protocol import RunSettings
+from nowcast.training.run_settings import RunSettings
 
 NETWORK = NetworkSettings(hidden=(4, 6, 6), features=(2, 6, 6), up_features=(2, 6, 6))
 INHIBITION = {"at": HIDDEN_STATES, "late_start": 8}

@@ -17,6 +17,7 @@ from nowcast.training.data import (
     StepBatches,
     split_clip,
 )
+from nowcast.training.sampling import UNIFORM
 
 
 def settings(store, **changes):
@@ -30,9 +31,19 @@ def settings(store, **changes):
     return DataSettings(**(wanted | changes))
 
 
-def train_batches(store, first_step, steps=6, rank=0, processes=1, **changes):
-    data = ClipData(settings(store, **changes), seed=7, steps=steps, valid_clips=2)
-    data.trainer = SimpleNamespace(global_step=first_step, global_rank=rank, world_size=processes)
+def trainer_at(step, rank=0, processes=1):
+    """What of a trainer the loaders look at."""
+    return SimpleNamespace(
+        global_step=step,
+        global_rank=rank,
+        world_size=processes,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+
+
+def train_batches(store, first_step, steps=6, rank=0, processes=1, sampling=UNIFORM, **changes):
+    data = ClipData(settings(store, **changes), 7, steps, valid_clips=2, sampling=sampling)
+    data.trainer = trainer_at(first_step, rank, processes)
     return [frames for frames, _ in data.train_dataloader()]
 
 
@@ -84,10 +95,10 @@ def test_a_resumed_run_sees_what_the_unbroken_run_would_have_seen(store):
             assert torch.equal(batch, expected)
 
 
-@pytest.mark.slow
-def test_the_number_of_workers_changes_nothing(store):
+@pytest.mark.parametrize("changes", [{"workers": 2}, {"in_memory": True}])
+def test_neither_workers_nor_memory_change_anything(store, changes):
     for batch, expected in zip(
-        train_batches(store, 0, workers=2), train_batches(store, 0), strict=True
+        train_batches(store, 0, **changes), train_batches(store, 0), strict=True
     ):
         assert torch.equal(batch, expected)
 
@@ -102,7 +113,7 @@ def test_processes_together_see_what_one_sees_with_the_whole_batch(store):
 
 def test_step_batches_cover_every_index_once():
     batches = list(StepBatches(2, 5, batch_size=3))
-    assert batches == [[6, 7, 8], [9, 10, 11], [12, 13, 14]]
+    assert [list(batch) for batch in batches] == [[6, 7, 8], [9, 10, 11], [12, 13, 14]]
 
 
 def test_sequential_clips_follow_the_benchmark_and_may_be_thinned(store):
@@ -117,7 +128,9 @@ def test_sequential_clips_follow_the_benchmark_and_may_be_thinned(store):
 
 
 def test_split_clip_gives_pixel_values_and_the_mask_of_the_targets(store):
-    clip = next(iter(ClipData(settings(store), 0, 1, 2).val_dataloader()))
+    data = ClipData(settings(store), 0, 1, 2)
+    data.trainer = trainer_at(0)
+    clip = next(iter(data.val_dataloader()))
     inputs, targets, mask = split_clip(clip, 3)
     assert inputs.shape == (2, 3, 1, 30, 30)
     assert targets.shape == mask.shape == (2, 5, 1, 30, 30)

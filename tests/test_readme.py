@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 
 from nowcast.commands import main
 from nowcast.radar.synthetic import SyntheticRain
@@ -38,7 +39,14 @@ LESS_WORK = {
     "probe profile": ["--data.workers=0", "--at_most=2"],
     "benchmark train": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1"],
     "benchmark memel": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1", "--tops=[1]"],
-    "benchmark data": ["--size=60", "--coarse_size=30", "--hours=4", "--repeats=1", "--workers=1"],
+    "benchmark data": [
+        "--size=60",
+        "--coarse_size=30",
+        "--hours=4",
+        "--repeats=1",
+        "--batches_per_round=2",
+        "--workers=1",
+    ],
 }
 """What the test adds to a command, so that it is the same with less to do."""
 
@@ -70,6 +78,27 @@ def write_event(path, first_hour, hours):
     ).to_netcdf(path, engine="h5netcdf")
 
 
+def write_other_forms(folder, event):
+    """An event as a Zarr store, as grey images and as a coloured map with its legend."""
+    with xr.open_dataset(event, engine="h5netcdf") as dataset:
+        dataset = dataset.drop_encoding().load()
+    without_relation = dataset.drop_attrs(deep=False)
+    without_relation.to_zarr(folder / "composites.zarr", consolidated=False)
+    colours = np.array([[255, 255, 255], [47, 127, 255], [255, 48, 32], [0, 0, 0]], np.uint8)
+    (folder / "legend.csv").write_text("colour,rain_rate_mm_h\n#ffffff,0\n#2f7fff,1\n#ff3020,20\n")
+    (folder / "maps").mkdir()
+    for frame in dataset["reflectivity"]:
+        time = frame["time"].dt
+        levels = np.clip((frame.to_numpy() + 32) / 0.5, 0, 254).astype(np.uint8)
+        path = folder / time.strftime("frames/%Y/%m/%d/radar_%Y%m%d%H%M.png").item()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels).save(path)
+        coloured = np.digitize(frame.to_numpy(), [20, 40])
+        coloured[::60] = 3  # Lines of a map, in a colour that the legend does not know.
+        name = time.strftime("maps/map_%Y%m%d_%H%M.gif").item()
+        Image.fromarray(colours[coloured]).quantize(4).save(folder / name)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A checkout's configurations with small data at the places that the README names."""
@@ -84,6 +113,7 @@ def folder(tmp_path_factory):
         (("fmi_20160928", 2.5), ("knmi_20100826", 5), ("fmi_20170509", 2.5))
     ):
         write_event(folder / f"data/events/{name}.nc", first, hours)
+    write_other_forms(folder / "data", folder / "data/events/fmi_20160928.nc")
     before = os.getcwd()
     os.chdir(folder)
     yield folder

@@ -1,29 +1,42 @@
-"""Part data: clips from the frame store beside decoding an archive's own files."""
+"""Part data: clips from frame stores beside decoding an archive's own files."""
 
 import tempfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nowcast.benchmarks.peak_memory import peak_memory
 from nowcast.benchmarks.report import Report, Row
 from nowcast.benchmarks.rounds import time_rounds
 from nowcast.errors import InputError
+from nowcast.memory import keep_freed_memory
 from nowcast.radar.archive import frame_path, mask_path
 from nowcast.radar.archive_preparation import prepare_hko7
 from nowcast.radar.clips import Times
+from nowcast.radar.codecs import Compression
 from nowcast.radar.regrid import average_pixels
-from nowcast.radar.store import FrameStore, Sequence
+from nowcast.radar.store import FrameStore
 from nowcast.radar.synthetic import SyntheticRain
 from nowcast.radar.synthetic_archive import write_archive
+from nowcast.training.clips import RandomClips, StepBatches, split_clip
+from nowcast.training.loading import ClipLoader
 
 DECODING_THREADS = 16
 """Threads that the benchmark's published code decodes with."""
+
+BATCH_SIZE = 4
+"""Clips of a training step, as in the paper."""
+
+HKO7_FRAMES = 192_168 + 11_736
+"""Frames of HKO-7's train and valid days, to say how large their store would be."""
 
 
 def measure_data(
@@ -31,117 +44,171 @@ def measure_data(
     coarse_size: int = 120,
     hours: float = 12.0,
     clip_length: int = 25,
-    clips_per_round: int = 4,
+    clips_per_round: int = 8,
+    batches_per_round: int = 50,
+    compressions: tuple[Compression, ...] = ("lz4", "gzip", "none"),
     repeats: int = 5,
     warmup: int = 1,
-    workers: int | None = None,
+    workers: int = 2,
 ) -> Report:
     """Time reading clips from frame stores and from PNG and mask files, and making the stores.
 
-    A synthetic archive in the layout of HKO-7 is made in a temporary folder. Both ways read the
-    same clips, other ones in each round, and give the same pixels and masks; at the smaller size
-    decoding includes averaging. All files are in the page cache after the first rounds, for both.
+    A synthetic archive in the layout of HKO-7 is made in a temporary folder. All ways read the same
+    clips, other ones in each round, and give the same pixels and masks; at the smaller size
+    decoding includes averaging. The stores are read by one process with one thread, decoding takes
+    as many threads as the published code. All files are in the page cache after the first rounds.
 
     Args:
         size: pixels along each side of the archive's frames.
-        coarse_size: side of the smaller store's frames, a divisor of `size`.
+        coarse_size: side of the smaller stores' frames, a divisor of `size`.
         hours: how much synthetic rain the archive holds.
         clip_length: frames of a clip.
         clips_per_round: clips that each way reads in a round.
+        batches_per_round: batches of 4 clips that a loader gives in a round.
+        compressions: of the stores, the default's first.
         repeats: rounds that are timed.
         warmup: rounds before them that are not.
-        workers: processes that prepare the stores; None takes as many as there are CPU cores.
+        workers: processes that prepare the stores, and that the loader reads with.
 
     Raises:
         InputError: for a setting that makes no sense.
     """
     settings = dict(locals())
-    if clips_per_round < 1 or clip_length < 1:
+    if min(clips_per_round, clip_length, batches_per_round, workers) < 1 or not compressions:
         raise InputError(
-            f"clips: found clips_per_round={clips_per_round} and clip_length={clip_length}, "
-            "expected at least 1"
+            f"data: found clips_per_round={clips_per_round}, clip_length={clip_length}, "
+            f"batches_per_round={batches_per_round}, workers={workers} and {len(compressions)} "
+            "compressions, expected at least 1"
         )
+    keep_freed_memory()
     rain = SyntheticRain(size=size, missing_fraction=0.0, outages_per_day=0.0)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "archive"
         write_archive(archive, rain, train_days=1, valid_days=0, test_days=0, hours_per_day=hours)
         megabytes = {"PNG and mask files": _megabytes(archive)}
+        memory = {}
         for side in (size, coarse_size):
-            path = Path(folder) / f"{side}.h5"
-            convert = partial(
-                prepare_hko7,
-                archive,
-                path,
-                size=size,
-                downsample_to=side,
-                splits=("train",),
-                workers=workers,
+            paths = {way: Path(folder) / f"{side}_{way}.h5" for way in compressions}
+            conversions = {
+                f"{side}: conversion to {way}": partial(
+                    _convert, archive, path, size, side, way, workers
+                )
+                for way, path in paths.items()
+            }
+            seconds = time_rounds(conversions, repeats, 0, f"conversion to {side}")
+            stores = {way: FrameStore(path) for way, path in paths.items()}
+            frames = len(stores[compressions[0]].sequences[0].times)
+            rows += [Row(name, own, frames, "frames") for name, own in seconds.items()]
+            megabytes |= {
+                f"{side}, {way}": path.stat().st_size / 1e6 for way, path in paths.items()
+            }
+            rows += _reading(archive, stores, size, clip_length, clips_per_round, repeats, warmup)
+            rows += _loading(
+                paths[compressions[0]], clip_length, batches_per_round, repeats, warmup, workers
             )
-            seconds = time_rounds(
-                {"convert": partial(_anew, path, convert)}, repeats, 0, f"conversion to {side}"
-            )
-            store = FrameStore(path)
-            (sequence,) = store.sequences
-            rows.append(
-                Row(f"{side}: conversion", seconds["convert"], len(sequence.times), "frames")
-            )
-            megabytes[f"frame store, {side}"] = path.stat().st_size / 1e6
-            rows += _reading(
-                archive, store, sequence, size, clip_length, clips_per_round, repeats, warmup
-            )
+            largest = peak_memory(_command(archive, Path(folder) / "again.h5", size, side, workers))
+            memory[f"to {side}"] = "not known here" if largest is None else largest / 1e6
     facts = {
-        "frames": len(sequence.times),
+        "frames": frames,
         "threads that decode": DECODING_THREADS,
         "MB on disk": megabytes,
+        f"GB for the {HKO7_FRAMES:,} frames of HKO-7's train and valid days": {
+            name: own / 1e3 / frames * HKO7_FRAMES for name, own in megabytes.items()
+        },
+        f"peak memory of conversion with {workers} workers, MB": memory,
     }
     return Report("data", settings, tuple(rows), facts)
 
 
-def _anew(path: Path, convert: Callable[[], object]) -> None:
+def _convert(
+    archive: Path, path: Path, size: int, side: int, way: Compression, workers: int
+) -> None:
     path.unlink(missing_ok=True)
-    convert()
+    prepare_hko7(
+        archive,
+        path,
+        size=size,
+        downsample_to=side,
+        splits=("train",),
+        compression=way,
+        workers=workers,
+    )
+
+
+def _command(archive: Path, path: Path, size: int, side: int, workers: int) -> list[str]:
+    """The conversion as a command line."""
+    path.unlink(missing_ok=True)
+    settings = {
+        "root": archive,
+        "out": path,
+        "size": size,
+        "downsample_to": side,
+        "workers": workers,
+    }
+    return ["prepare_data", "hko7", *(f"--{name}={value}" for name, value in settings.items())]
 
 
 def _reading(
     archive: Path,
-    store: FrameStore,
-    sequence: Sequence,
+    stores: dict[Compression, FrameStore],
     size: int,
     length: int,
     clips: int,
     repeats: int,
     warmup: int,
 ) -> list[Row]:
-    """Rows of reading the same clips in both ways."""
-    side, starts = store.shape[0], len(sequence.times) - length + 1
+    """Rows of reading the same clips in all ways."""
+    default = next(iter(stores.values()))
+    side, times = default.shape[0], default.sequences[0].times
+    starts = len(times) - length + 1
     if starts < 1:
-        raise InputError(
-            f"clip_length: found {length}, the archive has {len(sequence.times)} frames"
-        )
+        raise InputError(f"clip_length: found {length}, the archive has {len(times)} frames")
 
     def draws() -> Iterator[Times]:
         random = np.random.default_rng(0)
         while True:
             for first in random.integers(starts, size=clips):
-                yield sequence.times[first : first + length]
+                yield times[first : first + length]
 
-    def read_store(times: Iterator[Times]) -> None:
-        for _ in range(clips):
-            store.read(sequence, next(times)[0], length)
+    def read_store(store: FrameStore, wanted: Iterator[Times]) -> None:
+        for own in islice(wanted, clips):
+            store.read(store.sequences[0], own[0], length)
 
-    def decode(times: Iterator[Times], pool: ThreadPoolExecutor) -> None:
-        for _ in range(clips):
-            decode_clip(archive, next(times), size, size // side, pool)
+    def decode(wanted: Iterator[Times], pool: ThreadPoolExecutor) -> None:
+        for own in islice(wanted, clips):
+            decode_clip(archive, own, size, size // side, pool)
 
-    base, name = f"{side}: PNG and mask files", f"{side}: frame store"
+    base = f"{side}: PNG and mask files"
+    in_memory = FrameStore(default.path, in_memory=True)
     with ThreadPoolExecutor(DECODING_THREADS) as pool:
-        variants = {base: partial(decode, draws(), pool), name: partial(read_store, draws())}
+        variants: dict[str, Callable[[], object]] = {base: partial(decode, draws(), pool)}
+        for way, store in stores.items():
+            variants[f"{side}: frame store, {way}"] = partial(read_store, store, draws())
+        variants[f"{side}: frame store in memory"] = partial(read_store, in_memory, draws())
         seconds = time_rounds(variants, repeats, warmup, f"clips of {side}")
     return [
-        Row(base, seconds[base], clips, "clips"),
-        Row(name, seconds[name], clips, "clips", compared_with=base),
+        Row(name, own, clips, "clips", compared_with=None if name == base else base)
+        for name, own in seconds.items()
     ]
+
+
+def _loading(
+    path: Path, length: int, batches: int, repeats: int, warmup: int, workers: int
+) -> list[Row]:
+    """Rows of a training's loader with nothing to wait for, to inputs and targets in float32."""
+    variants: dict[str, Callable[[], object]] = {}
+    for in_memory in (False, True):
+        store = FrameStore(path, in_memory=in_memory)
+        clips = RandomClips([store], "train", length, seed=0)
+        steps = StepBatches(0, (repeats + warmup) * batches, BATCH_SIZE)
+        given = map(split_clip, ClipLoader(clips, steps, workers), repeat(1))
+        # A deque without room takes everything and keeps nothing.
+        load = partial(lambda given: deque(islice(given, batches), maxlen=0), given)
+        where = ", in memory" if in_memory else ""
+        variants[f"{store.shape[0]}: loader, {workers} threads{where}"] = load
+    seconds = time_rounds(variants, repeats, warmup, f"batches of {store.shape[0]}")
+    return [Row(name, own, batches, f"batches of {BATCH_SIZE}") for name, own in seconds.items()]
 
 
 def decode_clip(

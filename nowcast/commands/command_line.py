@@ -90,6 +90,11 @@ class CommandParser(ArgumentParser):
             text = f"{name}:\n{textwrap.indent(text, '  ')}"
         return text.rstrip("\n") + "\n"
 
+    def require_nothing(self) -> None:
+        """Let required arguments be None, where the command does not do its main work."""
+        for action in self._actions:
+            action.required = False
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise it as an `InputError`; `run` shows it."""
         raise InputError(message) from ex
@@ -163,6 +168,4 @@ def _named(value: Any) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    # What a data loader's worker process raises comes with its traceback; the message ends it.
-    own = str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2]
-    return " ".join(own.split())
+    return " ".join(str(error).split())

@@ -1,7 +1,8 @@
 """From an archive in the layout of HKO-7 to a frame store.
 
-What the archive's files hold is read in `archive_files`, what there is in `archive`, and the store
-is written by `store_writing`; here it is decided which frames become which sequences.
+What there is in an archive is found in `archive`, what can be read of it in `archive_check`; its
+frames are read by `archive_reading`, and the store is written by `store_writing`. Here it is
+decided which frames become which sequences.
 """
 
 import logging
@@ -11,7 +12,10 @@ from collections.abc import Sequence as Several
 from pathlib import Path
 
 from nowcast.errors import InputError
-from nowcast.radar.archive import SPLITS, ArchiveReader, HKO7Archive
+from nowcast.radar.archive import SPLITS, HKO7Archive, Split
+from nowcast.radar.archive_check import find_unreadable
+from nowcast.radar.archive_reading import ArchiveReader
+from nowcast.radar.codecs import Compression
 from nowcast.radar.parts import content_hash
 from nowcast.radar.preparation_report import (
     PreparationReport,
@@ -37,6 +41,9 @@ def prepare_hko7(
     crop_to: int | None = None,
     step_minutes: float = 6,
     splits: Several[str] = SPLITS,
+    day_lists: str | os.PathLike[str] | None = None,
+    skip_unreadable: bool = False,
+    compression: Compression = "lz4",
     workers: int | None = None,
     overwrite: bool = False,
 ) -> PreparationReport:
@@ -46,7 +53,8 @@ def prepare_hko7(
     benchmark's noise rule. An archive without any day list becomes one split, `all`.
 
     Args:
-        root: the folder that holds radarPNG, or the folder around it.
+        root: the folder that holds radarPNG, any folder around it, or radarPNG itself; zip files
+            in it are read in place.
         out: the store to write; if the very same one is there already, nothing is done.
         size: pixels along each side of the archive's frames.
         downsample_to: side of the frames after averaging pixel values over the pixels of each
@@ -54,6 +62,13 @@ def prepare_hko7(
         crop_to: side of a central crop made before that; None keeps the whole frame.
         step_minutes: time between two frames.
         splits: which to take; those without a day list are passed over with a warning.
+        day_lists: a folder with the day lists, and with mask_dat.npz if there is none below `root`;
+            None takes those below `root`.
+        skip_unreadable: read every file before anything is converted, and leave out the frames that
+            cannot be read, as if they were missing; a frame whose mask file cannot be read is left
+            out, too. Otherwise the first such file ends the preparation.
+        compression: of the store: lz4 reads fast and is small, gzip is smaller and slower, none is
+            the fastest and by far the largest.
         workers: processes that work side by side; None takes as many as there are CPU cores.
         overwrite: whether another file at `out` may be replaced.
 
@@ -68,27 +83,31 @@ def prepare_hko7(
         raise InputError(f"crop_to: found {crop}, expected 1 to the frame size {size}")
     if not 1 <= side <= crop or crop % side:
         raise InputError(f"downsample_to: found {side}, expected a divisor of {crop}")
-    archive = HKO7Archive(root, size, step_minutes)
+    archive = HKO7Archive(root, size, step_minutes, day_lists)
     chosen = [
         split for split in archive.splits.values() if split.name in splits or split.name == "all"
     ]
-    if absent := [name for name in splits if name not in archive.splits]:
+    if "all" not in archive.splits and (
+        absent := [name for name in splits if name not in archive.splits]
+    ):
         log.warning("%s: no day list for %s", archive.root, ", ".join(absent))
+    found = {split.name: len(split.frames) for split in chosen}
+    if skip_unreadable:
+        chosen = _readable(archive, chosen, workers)
     chosen = [split for split in chosen if split.frames]
     if not chosen:
-        raise InputError(f"{archive.root}: found no frame of {', '.join(splits)}")
-    static = archive.exclude_mask_path
+        readable = "readable " if any(found.values()) else ""
+        raise InputError(f"{archive.root}: found no {readable}frame of {', '.join(splits)}")
     reader = ArchiveReader(
         root=archive.root,
         size=size,
         crop_to=crop,
         factor=crop // side,
-        exclude_mask_path=static,
-        exclude_mask_stamp=(static.stat().st_size, static.stat().st_mtime_ns) if static else None,
+        exclude_mask=archive.exclude_mask,
     )
     frames = [frame for split in chosen for frame in split.frames]
     layout = [(split.name, len(split.frames)) for split in chosen]
-    fingerprint = content_hash(VERSION, reader, side, step_minutes, layout, frames)
+    fingerprint = content_hash(VERSION, reader, side, step_minutes, compression, layout, frames)
     if there := already_prepared(out, fingerprint, overwrite):
         return report_of(there, started, already_there=True)
     metadata = {
@@ -103,10 +122,13 @@ def prepare_hko7(
             days=len(split.days),
             days_without_frames=split.days_without_frames,
             masks_by_noise_rule=sum(frame.mask is None for frame in split.frames),
+            frames_unreadable=found[split.name] - len(split.frames),
         )
         for split in chosen
     }
-    if static is None and any(report.masks_by_noise_rule for report in reports.values()):
+    if archive.exclude_mask is None and any(
+        report.masks_by_noise_rule for report in reports.values()
+    ):
         log.warning("%s: no mask_dat.npz, so the noise rule excludes no pixels", archive.root)
     write_store(
         out,
@@ -123,6 +145,16 @@ def prepare_hko7(
             downsample_to=downsample_to,
         ),
         fingerprint=fingerprint,
+        compression=compression,
         workers=workers,
     )
     return report_of(FrameStore(out), started, already_there=False)
+
+
+def _readable(archive: HKO7Archive, splits: Several[Split], workers: int | None) -> list[Split]:
+    """The splits without the frames that cannot be read, each of which is named in the log."""
+    unreadable = find_unreadable(archive, splits, workers)
+    for file in unreadable:
+        log.warning("left out: %s", file.reason)
+    seconds = {file.second for file in unreadable}
+    return [split.without(seconds, archive.step_minutes) for split in splits]

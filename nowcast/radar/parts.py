@@ -3,6 +3,7 @@
 Each piece is a file of its own, complete or not there, named by a hash of what it is made from.
 What was done before an interruption is found again by its name, and a piece whose source has
 changed has another name. What the pieces are is the business of `store_writing` and `event_tiles`.
+Work that leaves no file, as in `archive_check`, takes the worker processes alone (`side_by_side`).
 """
 
 import hashlib
@@ -11,11 +12,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 
@@ -23,6 +26,8 @@ from nowcast.files import replacing
 from nowcast.progress import progress
 
 log = logging.getLogger("nowcast")
+
+Result = TypeVar("Result")
 
 
 def parts_folder(out: Path) -> Path:
@@ -82,29 +87,51 @@ def make_parts(
         log.info(
             "%s: %d of %d parts are there already", folder, len(parts) - len(missing), len(parts)
         )
-    workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    calls = [partial(_make_part, folder / name, parts[name]) for name in missing]
+    try:
+        with closing(side_by_side(calls, workers)) as made:
+            for _ in progress(made, description, total=len(calls), unit="parts"):
+                pass
+    except ChildProcessError as error:
+        raise ChildProcessError(
+            f"{folder}: {error}; the parts already made stay, run again to continue"
+        ) from error
+    return [folder / name for name in parts]
+
+
+def side_by_side(
+    calls: Sequence[Callable[[], Result]], workers: int | None = None
+) -> Generator[Result, None, None]:
+    """Results of calls made by worker processes, each as soon as it is there.
+
+    Closing the iterator drops the calls that have not begun and waits for those that have.
+
+    Args:
+        calls: picklable functions.
+        workers: processes that work side by side; 1 works in this process, in order; None takes as
+            many as there are CPU cores for it.
+
+    Raises:
+        ChildProcessError: a worker was killed.
+    """
+    workers = min(workers or len(os.sched_getaffinity(0)), len(calls))
     if workers <= 1:
-        for name in progress(missing, description, unit="parts"):
-            _make_part(folder / name, parts[name])
-        return [folder / name for name in parts]
+        for call in calls:
+            yield call()
+        return
     with ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     ) as pool:
         try:
-            futures = [pool.submit(_make_part, folder / name, parts[name]) for name in missing]
-            for future in progress(
-                as_completed(futures), description, total=len(futures), unit="parts"
-            ):
-                future.result()
+            for future in as_completed([pool.submit(call) for call in calls]):
+                yield future.result()
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                f"{folder}: a worker process was killed (out of memory?); the parts already made "
-                "stay, run again to continue, with fewer workers if memory is short"
+                "a worker process was killed (out of memory?), try fewer workers"
             ) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return [folder / name for name in parts]
 
 
 def _start_worker() -> None:

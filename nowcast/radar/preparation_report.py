@@ -18,10 +18,12 @@ class SplitReport:
 
     Attributes:
         frames: frames in the store, over all sequences.
-        frames_missing: timestamps of the listed days, or of the events, without a frame.
+        frames_missing: timestamps of the listed days, or of the events, without a frame; those
+            whose frame could not be read are among them.
         days: listed days.
         days_without_frames: those of them without any frame.
         masks_by_noise_rule: frames without a mask file of their own.
+        frames_unreadable: frames left out because they or their masks could not be read.
         tiles: sequences cut from composites.
         tiles_without_coverage: tiles left out because too little of them is observed.
         tiles_without_rain: tiles left out because too little of them is wet.
@@ -32,6 +34,7 @@ class SplitReport:
     days: int = 0
     days_without_frames: tuple[str, ...] = ()
     masks_by_noise_rule: int = 0
+    frames_unreadable: int = 0
     tiles: int = 0
     tiles_without_coverage: int = 0
     tiles_without_rain: int = 0
@@ -68,6 +71,8 @@ class PreparationReport:
         ]
         for name, split in self.splits.items():
             parts = [f"{split.frames:,} frames", f"{split.frames_missing:,} missing"]
+            if split.frames_unreadable:
+                parts.append(f"{split.frames_unreadable:,} unreadable among them")
             if split.days:
                 parts.append(f"{len(split.days_without_frames)} of {split.days} days without any")
             if split.masks_by_noise_rule:

@@ -29,7 +29,7 @@ PARTS = {
     "memel": [*TINY, "--tops=[1, 3]", "--repeats=2"],
     "data": [
         "--size=32", "--coarse_size=16", "--hours=2", "--clip_length=5", "--clips_per_round=2",
-        "--repeats=2", "--workers=1",
+        "--batches_per_round=3", "--compressions=[lz4, none]", "--repeats=2", "--workers=1",
     ],
 }  # fmt: skip
 
@@ -117,9 +117,17 @@ def test_rows_are_the_variants_of_the_part(measured):
                 "forecast, after remove": "forecast, never inserted",
             },
             "data": {
-                **{f"{side}: conversion": None for side in (32, 16)},
-                **{f"{side}: PNG and mask files": None for side in (32, 16)},
-                **{f"{side}: frame store": f"{side}: PNG and mask files" for side in (32, 16)},
+                f"{side}: {what}": f"{side}: {other}" if other else None
+                for side in (32, 16)
+                for what, other in {
+                    **dict.fromkeys(("conversion to lz4", "conversion to none")),
+                    "PNG and mask files": None,
+                    **dict.fromkeys(
+                        ("frame store, lz4", "frame store, none", "frame store in memory"),
+                        "PNG and mask files",
+                    ),
+                    **dict.fromkeys(("loader, 1 threads", "loader, 1 threads, in memory")),
+                }.items()
             },
         }[part]
     )
@@ -130,7 +138,15 @@ def test_rows_are_the_variants_of_the_part(measured):
         assert len(found["facts"]["layers"]) == 6
     if part == "data":
         assert found["facts"]["frames"] == 20
-        assert min(found["facts"]["MB on disk"].values()) > 0
+        on_disk = found["facts"]["MB on disk"]
+        assert sorted(on_disk) == [
+            "16, lz4", "16, none", "32, lz4", "32, none", "PNG and mask files",
+        ]  # fmt: skip
+        assert on_disk["32, none"] > on_disk["32, lz4"] > on_disk["16, lz4"] > 0
+        hko7 = found["facts"]["GB for the 203,904 frames of HKO-7's train and valid days"]
+        assert hko7["32, lz4"] == pytest.approx(on_disk["32, lz4"] / 20 * 203.904)
+        peaks = found["facts"]["peak memory of conversion with 1 workers, MB"]
+        assert all(20 < peak < 1000 for peak in peaks.values())
 
 
 def convolution_gflop(shape):
@@ -241,7 +257,7 @@ def test_rounds_run_variants_in_turn_and_leave_the_warmup_out(monkeypatch):
         (["train", *TINY, "--repeats=0"], "found repeats=0"),
         (["train", *TINY, "--device=nonsense"], "device: found 'nonsense'"),
         (["memel", *TINY, "--tops=[1, 7]"], "expected numbers from 1 to the 6 activations"),
-        (["data", "--clip_length=0"], "clip_length=0, expected at least 1"),
+        (["data", "--clip_length=0"], "clip_length=0, batches_per_round=50"),
         (["data", *PARTS["data"], "--clip_length=21"], "found 21, the archive has 20 frames"),
         (["train", "--matrix_side=0"], "matrix_side"),
         (["train", "--colour=red"], "colour"),

@@ -25,19 +25,11 @@ def raising(error):
     return act
 
 
-def from_worker_process(given):
-    raise InputError(
-        "Caught InputError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
-        'last):\n  File "store.py", line 1\nnowcast.errors.InputError: rain.h5: damaged\n'
-    )
-
-
 @pytest.mark.parametrize(
     ("action", "status", "line"),
     [
         (lambda given: None, 0, ""),
         (raising(InputError("rain.h5: found\n  nothing")), 2, "error: rain.h5: found nothing\n"),
-        (from_worker_process, 2, "error: rain.h5: damaged\n"),
         (raising(OSError(28, "No space left on device", "x.h5")), 1,
          "error: x.h5: No space left on device\n"),
         (raising(OSError("unable to write")), 1, "error: unable to write\n"),

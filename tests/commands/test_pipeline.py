@@ -5,6 +5,7 @@ import json
 from itertools import pairwise
 
 import h5py
+import hdf5plugin  # noqa: F401  (h5py reads LZ4 with it)
 import numpy as np
 import pytest
 import torch
@@ -48,7 +49,7 @@ def clip_starts(times):
 
 
 def clips_of_split(path, split):
-    """Frames in [0, 1] and masks of all clips of a split, read with h5py alone."""
+    """Frames in [0, 1] and masks of all clips of a split, read with h5py and its LZ4 plugin."""
     with h5py.File(path, "r", locking=False) as store:
         names = store["sequences/split"].asstr()[:]
         for place in np.flatnonzero(names == split):

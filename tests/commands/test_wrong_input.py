@@ -75,7 +75,7 @@ def test_a_configuration_constructs_no_python_object(untouched, tmp_path):
     ("arguments", "expected"),
     [
         (["nonsense"], "found no command 'nonsense', expected prepare_data, pretrain"),
-        (["prepare_data", "zarr"], "found no source 'zarr', expected hko7, netcdf, synthetic"),
+        (["prepare_data", "zarr"], "found no source 'zarr', expected hko7, events, synthetic"),
         (["evaluate"], "data.store, out"),
         (["evaluate", *CONFIG, "--splitt=test"], "--splitt"),
         (["evaluate", *CONFIG, "--split=nowhere"], "data/rain.h5: no split 'nowhere', found: test"),
@@ -129,7 +129,10 @@ def test_a_configuration_constructs_no_python_object(untouched, tmp_path):
         (["prepare_data", "synthetic", *CONFIG, "--seed=8"], "found seed=7, expected 8"),
         (["prepare_data", "synthetic", *CONFIG, "--train_days=-1"], "none negative"),
         (["prepare_data", "synthetic", *CONFIG, "--root=runs"], "runs: found other files"),
-        (["prepare_data", "hko7", *CONFIG, "--root=runs"], "runs: found 0 folders radarPNG"),
+        (
+            ["prepare_data", "hko7", *CONFIG, "--root=runs"],
+            "runs: found no frame in it, expected radarPNG",
+        ),
         (["prepare_data", "hko7", *CONFIG, "--downsample_to=50"], "found 50, expected a divisor"),
         (
             ["prepare_data", "hko7", *CONFIG, "--out=experiment.yaml"],

@@ -1,18 +1,14 @@
-"""The HKO-7 archive: the reference archive to the byte, and every wrong file by its name."""
+"""The HKO-7 archive: the reference archive to the byte, day lists, steps and what is missing."""
 
-import zlib
-
-import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from made_up import SIZE, at, write_frame
 
 from nowcast.errors import InputError
-from nowcast.radar.archive import HKO7Archive, frame_path, mask_path, read_day_list
+from nowcast.radar.archive import HKO7Archive, frame_path, mask_path
 from nowcast.radar.archive_files import (
     noise_rule,
+    read_day_list,
     read_exclude_mask,
     read_frame,
     read_mask,
@@ -74,23 +70,6 @@ def test_published_day_lists_are_read(shared):
     assert len(read_day_list(shared / "hko7/hko7_rainy_valid_days.txt")) == 50
     times = np.load(shared / "hko7/timestamps.npz", allow_pickle=False)["rainy_train"]
     assert set(times.astype("datetime64[D]").astype(str)) < set(train)
-
-
-def test_frames_are_found_one_level_deeper_and_other_files_passed_over(archive, tmp_path_factory):
-    (archive / "radarPNG/2015/05/23/Thumbs.db").write_bytes(b"x")
-    outer = tmp_path_factory.mktemp("outer")
-    archive.rename(outer / "hko7")
-    found = HKO7Archive(outer, SIZE)
-    assert found.root == outer / "hko7"
-    train = found.splits["train"]
-    assert [frame.second for frame in train.frames] == [
-        at(23),
-        at(23, 0, 6),
-        at(25),
-        at(25, 23, 54),
-    ]
-    assert [frame.mask is None for frame in train.frames] == [False, False, True, True]
-    assert train.days_without_frames == ("2015-05-24",)
 
 
 def test_a_day_without_frames_is_logged(archive, caplog):
@@ -166,113 +145,29 @@ def test_a_few_frames_between_the_steps_are_taken_as_hko7_has_them(tmp_path):
     assert (len(split.frames), split.frames_missing) == (22, 220)
 
 
-def test_the_static_mask_is_read_anew_from_a_file_of_the_same_size(archive):
-    path = archive / "mask_dat.npz"
-    np.savez(path, exclude_mask=np.zeros((SIZE, SIZE), np.uint8))
-    size = path.stat().st_size
-    assert not read_exclude_mask(path, SIZE).any()
-    np.savez(path, exclude_mask=np.ones((SIZE, SIZE), np.uint8))
-    assert path.stat().st_size == size
-    assert read_exclude_mask(path, SIZE).all()
-
-
 def test_a_folder_without_frames_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match="radarPNG"):
             HKO7Archive(path)
 
 
-def png(frame, parameters=()):
-    return cv2.imencode(".png", frame, list(parameters))[1].tobytes()
+def test_without_day_lists_it_is_said_how_they_are_named_and_where_they_belong(archive, caplog):
+    (archive / "hko7_rainy_train_days.txt").unlink()
+    HKO7Archive(archive, SIZE)
+    (said,) = [record.getMessage() for record in caplog.records if "day list" in record.message]
+    assert str(archive) in said
+    for word in ("hko7_rainy_train_days.txt", "hko7_rainy_test_days.txt", "day_lists", "`all`"):
+        assert word in said
 
 
-GREY = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(SIZE, SIZE)
+def test_a_day_in_two_lists_is_reported_and_belongs_to_both(archive, caplog):
+    (archive / "hko7_rainy_valid_days.txt").write_text("20150525, 1\n")
+    splits = HKO7Archive(archive, SIZE).splits
+    assert "1 days are both train and valid days: 2015-05-25" in caplog.text
+    assert splits["valid"].frames == splits["train"].frames[2:]
 
 
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (png(GREY[:-1]), "12 × 11 pixels of 8-bit grey"),
-        (png(GREY.astype(np.uint16)), "12 × 12 pixels of 16-bit grey"),
-        (png(np.dstack([GREY] * 3)), "12 × 12 pixels of 8-bit RGB"),
-        (png(GREY)[:-20], "truncated PNG"),
-        (png(GREY)[:60], "truncated PNG"),
-        (png(GREY)[:50] + b"?" + png(GREY)[51:], "damaged PNG"),
-        (b"GIF89a", "no PNG"),
-        (b"", "no PNG"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 2**18, "more than"),
-    ],
-)
-def test_a_frame_that_is_not_as_expected_is_refused(tmp_path, content, found):
-    path = tmp_path / "RAD150523000000.png"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=found) as raised:
-        read_frame(path, SIZE)
-    assert str(raised.value).startswith(f"{path}: ")
-    assert "\n" not in str(raised.value)
-
-
-def test_an_image_that_announces_a_billion_pixels_is_refused_unread(tmp_path):
-    header = b"IHDR" + (2**20).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0"
-    path = tmp_path / "huge.png"
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + b"\0\0\0\x0d" + header + zlib.crc32(header).to_bytes(4, "big")
-    )
-    with pytest.raises(InputError, match="1048576 × 1048576"):
-        read_frame(path, SIZE)
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (zlib.compress(b"\1" * 144)[:-6], "truncated"),
-        (zlib.compress(b"\1" * 144, 0)[:80], "truncated"),
-        (zlib.compress(b"\1" * 143), "143 bytes"),
-        (zlib.compress(b"\1" * 145), "more than 144 bytes"),
-        (zlib.compress(bytes(10**7)), "more than 144 bytes"),
-        (zlib.compress(b"\1" * 143 + b"\2"), "the byte 2"),
-        (zlib.compress(b"\1" * 144) + b"x", "more than 144 bytes"),
-        (b"\1" * 144, "no zlib stream"),
-        (b"", "truncated"),
-    ],
-)
-def test_a_mask_that_is_not_as_expected_is_refused(tmp_path, content, found):
-    path = tmp_path / "RAD150523000000.mask"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=found) as raised:
-        read_mask(path, SIZE)
-    assert str(raised.value).startswith(f"{path}: ")
-
-
-def test_the_static_masks_must_have_the_frames_size_and_no_objects(tmp_path):
-    path = tmp_path / "mask_dat.npz"
-    for wrong in (np.zeros((4, 4), np.uint8), np.array([object()], dtype=object)):
-        np.savez(path, exclude_mask=wrong)
-        with pytest.raises(InputError, match=r"mask_dat\.npz"):
-            read_exclude_mask(path, SIZE)
-    path.write_bytes(b"PK\x03\x04 no zip")
-    with pytest.raises(InputError, match=r"mask_dat\.npz"):
-        read_exclude_mask(path, SIZE)
-    np.savez(path, exclude_mask=GREY % 2)
-    np.testing.assert_array_equal(read_exclude_mask(path, SIZE), GREY % 2 == 1)
-
-
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    st.sampled_from([png(GREY), zlib.compress(b"\1" * 144)]),
-    st.lists(st.tuples(st.integers(0, 10**4), st.integers(0, 255)), max_size=4),
-    st.integers(0, 400),
-)
-def test_damaged_files_give_the_true_content_or_an_input_error(tmp_path, whole, changes, length):
-    content = bytearray(whole)
-    for position, value in changes:
-        content[position % len(content)] = value
-    path = tmp_path / "file"
-    path.write_bytes(bytes(content[:length]))
-    for read, truth in ((read_frame, GREY), (read_mask, np.ones((SIZE, SIZE), bool))):
-        try:
-            np.testing.assert_array_equal(read(path, SIZE), truth)
-        except InputError as error:
-            assert str(path) in str(error)  # noqa: PT017 - whole files are read, too
+def test_frames_of_days_in_no_list_are_counted_and_belong_to_no_split(archive):
+    (archive / "hko7_rainy_train_days.txt").write_text("20150523, 1\n20150524, 1\n")
+    found = HKO7Archive(archive, SIZE)
+    assert (len(found.splits["train"].frames), found.frames_in_no_list) == (2, 2)

@@ -1,0 +1,61 @@
+"""How much memory a command takes at most, its worker processes included."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nowcast.errors import InputError
+
+PROCESSES = Path("/proc")
+SECONDS_BETWEEN_LOOKS = 0.02
+
+
+def peak_memory(arguments: Sequence[str]) -> int | None:
+    """Run a command of `nowcast` in processes of its own and watch their memory.
+
+    Args:
+        arguments: of the command line, the command's name first.
+
+    Returns:
+        Largest sum of the processes' resident memory in bytes, pages that they share counted once
+        (proportional set size); None where the system does not tell.
+
+    Raises:
+        InputError: the command failed.
+    """
+    code = "import sys; from nowcast.commands import main; sys.exit(main())"
+    if not (PROCESSES / "self/smaps_rollup").exists():
+        return None
+    largest = 0
+    with tempfile.TemporaryFile("w+") as said:
+        process = [sys.executable, "-c", code, *arguments]
+        with subprocess.Popen(process, stdout=subprocess.DEVNULL, stderr=said) as running:
+            while running.poll() is None:
+                largest = max(largest, sum(map(_resident, _with_children(running.pid))))
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        if running.returncode:
+            said.seek(0)
+            raise InputError(f"{' '.join(arguments[:2])}: failed ({said.read().strip()})")
+    return largest
+
+
+def _with_children(process: int) -> Iterator[int]:
+    yield process
+    for task in (PROCESSES / str(process) / "task").glob("*/children"):
+        try:
+            children = task.read_text().split()
+        except OSError:  # It has ended in between.
+            continue
+        for child in children:
+            yield from _with_children(int(child))
+
+
+def _resident(process: int) -> int:
+    try:
+        lines = (PROCESSES / str(process) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -136,10 +136,12 @@ def _entries(file: BinaryIO, shown: str) -> list[ZipInfo]:
         return ZipFile(file).infolist()
     except (BadZipFile, ValueError, ArithmeticError, RuntimeError, MemoryError, EOFError,
             struct.error) as error:  # fmt: skip
-        raise InputError(
-            f"{shown}: cannot be listed ({str(error) or type(error).__name__}), expected a whole "
-            "zip file, not one part of several or of a download; if it can be unpacked, do so"
-        ) from error
+        why = str(error) or type(error).__name__
+    # Raised only here, where the memory of what was listed so far is free again.
+    raise InputError(
+        f"{shown}: cannot be listed ({why}), expected a whole zip file, not one part of several or "
+        "of a download; if it can be unpacked, do so"
+    )
 
 
 def _why_refused(entry: ZipInfo, file_size: int) -> str | None:

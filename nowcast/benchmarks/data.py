@@ -44,7 +44,7 @@ def measure_data(
     coarse_size: int = 120,
     hours: float = 12.0,
     clip_length: int = 25,
-    clips_per_round: int = 8,
+    clips_per_round: int = 24,
     batches_per_round: int = 50,
     compressions: tuple[Compression, ...] = ("lz4", "gzip", "none"),
     repeats: int = 5,
@@ -55,8 +55,8 @@ def measure_data(
 
     A synthetic archive in the layout of HKO-7 is made in a temporary folder. All ways read the same
     clips, other ones in each round, and give the same pixels and masks; at the smaller size
-    decoding includes averaging. The stores are read by one process with one thread, decoding takes
-    as many threads as the published code. All files are in the page cache after the first rounds.
+    decoding includes averaging. Decoding takes as many threads as the published code, the stores
+    are read by one, and by `workers`. All files are in the page cache after the first rounds.
 
     Args:
         size: pixels along each side of the archive's frames.
@@ -68,7 +68,8 @@ def measure_data(
         compressions: of the stores, the default's first.
         repeats: rounds that are timed.
         warmup: rounds before them that are not.
-        workers: processes that prepare the stores, and that the loader reads with.
+        workers: threads that clips are read with, and processes of the conversion whose memory is
+            measured; the conversion that is timed is one process's.
 
     Raises:
         InputError: for a setting that makes no sense.
@@ -91,9 +92,7 @@ def measure_data(
         for side in (size, coarse_size):
             paths = {way: Path(folder) / f"{side}_{way}.h5" for way in compressions}
             conversions = {
-                f"{side}: conversion to {way}": partial(
-                    _convert, archive, path, size, side, way, workers
-                )
+                f"{side}: conversion to {way}": partial(_convert, archive, path, size, side, way)
                 for way, path in paths.items()
             }
             seconds = time_rounds(conversions, repeats, 0, f"conversion to {side}")
@@ -103,7 +102,9 @@ def measure_data(
             megabytes |= {
                 f"{side}, {way}": path.stat().st_size / 1e6 for way, path in paths.items()
             }
-            rows += _reading(archive, stores, size, clip_length, clips_per_round, repeats, warmup)
+            rows += _reading(
+                archive, stores, size, clip_length, clips_per_round, repeats, warmup, workers
+            )
             rows += _loading(
                 paths[compressions[0]], clip_length, batches_per_round, repeats, warmup, workers
             )
@@ -121,9 +122,7 @@ def measure_data(
     return Report("data", settings, tuple(rows), facts)
 
 
-def _convert(
-    archive: Path, path: Path, size: int, side: int, way: Compression, workers: int
-) -> None:
+def _convert(archive: Path, path: Path, size: int, side: int, way: Compression) -> None:
     path.unlink(missing_ok=True)
     prepare_hko7(
         archive,
@@ -132,7 +131,7 @@ def _convert(
         downsample_to=side,
         splits=("train",),
         compression=way,
-        workers=workers,
+        workers=1,
     )
 
 
@@ -157,6 +156,7 @@ def _reading(
     clips: int,
     repeats: int,
     warmup: int,
+    workers: int,
 ) -> list[Row]:
     """Rows of reading the same clips in all ways."""
     default = next(iter(stores.values()))
@@ -171,9 +171,15 @@ def _reading(
             for first in random.integers(starts, size=clips):
                 yield times[first : first + length]
 
+    def read(store: FrameStore, wanted: Times) -> None:
+        store.read(store.sequences[0], wanted[0], length)
+
     def read_store(store: FrameStore, wanted: Iterator[Times]) -> None:
         for own in islice(wanted, clips):
-            store.read(store.sequences[0], own[0], length)
+            read(store, own)
+
+    def read_in_threads(wanted: Iterator[Times], pool: ThreadPoolExecutor) -> None:
+        deque(pool.map(partial(read, default), islice(wanted, clips)), maxlen=0)
 
     def decode(wanted: Iterator[Times], pool: ThreadPoolExecutor) -> None:
         for own in islice(wanted, clips):
@@ -181,10 +187,12 @@ def _reading(
 
     base = f"{side}: PNG and mask files"
     in_memory = FrameStore(default.path, in_memory=True)
-    with ThreadPoolExecutor(DECODING_THREADS) as pool:
+    with ThreadPoolExecutor(DECODING_THREADS) as pool, ThreadPoolExecutor(workers) as readers:
         variants: dict[str, Callable[[], object]] = {base: partial(decode, draws(), pool)}
         for way, store in stores.items():
             variants[f"{side}: frame store, {way}"] = partial(read_store, store, draws())
+        in_threads = f"{side}: frame store, {next(iter(stores))}, {workers} threads"
+        variants[in_threads] = partial(read_in_threads, draws(), readers)
         variants[f"{side}: frame store in memory"] = partial(read_store, in_memory, draws())
         seconds = time_rounds(variants, repeats, warmup, f"clips of {side}")
     return [

@@ -123,7 +123,10 @@ def test_rows_are_the_variants_of_the_part(measured):
                     **dict.fromkeys(("conversion to lz4", "conversion to none")),
                     "PNG and mask files": None,
                     **dict.fromkeys(
-                        ("frame store, lz4", "frame store, none", "frame store in memory"),
+                        (
+                            *("frame store, lz4", "frame store, none", "frame store in memory"),
+                            "frame store, lz4, 1 threads",
+                        ),
                         "PNG and mask files",
                     ),
                     **dict.fromkeys(("loader, 1 threads", "loader, 1 threads, in memory")),

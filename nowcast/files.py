@@ -1,7 +1,10 @@
 """Writing files so that they are either complete or not there."""
 
+import errno
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +31,41 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def one_line_failures(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say in one line, naming `path`, what the system refuses while it is written.
+
+    h5py, through which it is written, says it in many lines of HDF5's own.
+
+    Raises:
+        OSError: with number and name of the error, in place of one that names no file.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        said_by_hdf5 = re.match("(Can't|Unable to) ", str(error)) is not None
+        if getattr(error, "filename", None) is not None or not (number or said_by_hdf5):
+            raise
+        if number is None:
+            found = re.search(r"errno = (\d+)", str(error))
+            number = int(found[1]) if found else errno.EIO
+        if number == errno.EIO and shutil.disk_usage(Path(path).parent).free == 0:
+            number = errno.ENOSPC
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file, or copy it where the two lie on different disks; `target` is replaced."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with one_line_failures(target), replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:

@@ -1,5 +1,6 @@
 """How much memory a command takes at most, its worker processes included."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,8 @@ def peak_memory(arguments: Sequence[str]) -> int | None:
         InputError: the command failed.
     """
     code = "import sys; from nowcast.commands import main; sys.exit(main())"
-    if not (PROCESSES / "self/smaps_rollup").exists():
+    own = PROCESSES / "self"
+    if not (own / "smaps_rollup").exists() or not list(own.glob("task/*/children")):
         return None
     largest = 0
     with tempfile.TemporaryFile("w+") as said:
@@ -44,12 +46,16 @@ def peak_memory(arguments: Sequence[str]) -> int | None:
 
 def _with_children(process: int) -> Iterator[int]:
     yield process
-    for task in (PROCESSES / str(process) / "task").glob("*/children"):
+    try:
+        tasks = os.listdir(PROCESSES / str(process) / "task")
+    except OSError:  # It has ended in between.
+        return
+    for task in tasks:
         try:
-            children = task.read_text().split()
-        except OSError:  # It has ended in between.
+            children = (PROCESSES / str(process) / "task" / task / "children").read_text()
+        except OSError:
             continue
-        for child in children:
+        for child in children.split():
             yield from _with_children(int(child))
 
 

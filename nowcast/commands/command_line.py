@@ -124,7 +124,8 @@ def run(
         return 2
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
-        print(f"error: {where}{error.strerror or _one_line(error)}", file=sys.stderr)
+        said = " ".join((error.strerror or str(error)).split())
+        print(f"error: {where}{said}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)

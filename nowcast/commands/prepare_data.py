@@ -95,7 +95,7 @@ def _verify(out: Path, workers: int | None) -> None:
     if verification.damaged:
         raise InputError(
             f"{verification.path}: found {len(verification.damaged):,} damaged blocks, expected "
-            "none; remove the file and prepare it again"
+            "none; --overwrite true prepares it anew"
         )
 
 

@@ -45,6 +45,8 @@ MOST_OFF_STEP = 0.25
 of them on one day (9 %); a step that is not the archive's leaves at least half of the frames out.
 """
 
+MOST_PIXELS_ALONG_A_SIDE = 16_384
+
 SECONDS_PER_DAY = 86_400
 
 
@@ -139,6 +141,7 @@ class HKO7Archive:
         step_minutes: float = 6,
         day_lists: str | os.PathLike[str] | None = None,
     ) -> None:
+        check_size(size)
         self.size = size
         self.step_minutes = step_minutes
         found = search(Path(root))
@@ -202,7 +205,7 @@ class HKO7Archive:
             apart = f" among frames mostly {usual / 60:g} minutes apart" if usual else ""
             hint = (
                 "; prepare every frame, a store can be subsampled when it is read"
-                if usual and step % usual == 0
+                if usual and usual < step and step % usual == 0
                 else ""
             )
             file = ArchiveFile(self.root, off[0].png, png_name(off[0].second))
@@ -215,6 +218,18 @@ class HKO7Archive:
                 f"{self.root}: found no frames closer than {min(gaps) / 60:g} minutes, expected "
                 f"one every {self.step_minutes:g}"
             )
+
+
+def check_size(size: int) -> None:
+    """Refuse frames of no size, or of one that no radar has.
+
+    Raises:
+        InputError: with what was found and expected.
+    """
+    if not 1 <= size <= MOST_PIXELS_ALONG_A_SIDE:
+        raise InputError(
+            f"size: found {size}, expected 1 to {MOST_PIXELS_ALONG_A_SIDE:,} pixels along a side"
+        )
 
 
 def _check_found(found: Found, given: Path) -> None:

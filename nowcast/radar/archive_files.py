@@ -5,6 +5,7 @@ Which files there are is not here but in `archive_search`, where their bytes com
 before anything is decoded, and nothing is unpickled.
 """
 
+import codecs
 import io
 import re
 import struct
@@ -117,7 +118,8 @@ def read_day_list(path: Path | ArchiveFile) -> tuple[str, ...]:
         InputError: a line is not "YYYYMMDD, daily rainfall in mm", or names a day again.
     """
     # Lines are told apart as bytes: text has further signs that part lines.
-    raw = _read_bytes(path, MOST_DAY_LIST_BYTES).rstrip().splitlines()
+    content = _read_bytes(path, MOST_DAY_LIST_BYTES).removeprefix(codecs.BOM_UTF8)
+    raw = content.rstrip().splitlines()
     try:
         lines = [line.strip().decode("ascii") for line in raw]
     except UnicodeDecodeError as error:

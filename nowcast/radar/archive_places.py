@@ -4,6 +4,7 @@ Which files there are is found in `archive_search`; what they hold is read in `a
 """
 
 import filecmp
+import os
 import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from nowcast.radar.zip_members import ZipMember, read_member
 
 
 class LooseFile(NamedTuple):
-    """A file of its own; its name is known from elsewhere.
+    """A file of its own; its name is known from elsewhere, up to capital letters.
 
     Its size and modification time tell whether it has changed; they are all that the `repr` says.
 
@@ -23,11 +24,13 @@ class LooseFile(NamedTuple):
         folder: its folder, relative to the archive's root, parts joined by slashes.
         size: bytes.
         modified_ns: modification time, ns since 1970-01-01 UTC.
+        name: its name, where that is not the published one to the letter.
     """
 
     folder: str
     size: int
     modified_ns: int
+    name: str = ""
 
     def __repr__(self) -> str:
         return f"{self.size} bytes of {self.modified_ns} ns"
@@ -60,7 +63,7 @@ class ArchiveFile:
     Attributes:
         root: what the place is relative to.
         place: where the file lies.
-        name: its name without folders.
+        name: its published name without folders.
     """
 
     root: Path = field(repr=False)
@@ -68,9 +71,8 @@ class ArchiveFile:
     name: str
 
     def __str__(self) -> str:
-        if isinstance(self.place, ZipMember):
-            return str(self.root / self.place.zip_path / self.place.folder / self.name)
-        return str(self.root / self.place.folder / self.name)
+        zip_path = self.place.zip_path if isinstance(self.place, ZipMember) else ""
+        return str(self.root / zip_path / self.place.folder / (self.place.name or self.name))
 
     def read(self, limit: int) -> bytes:
         """The file's bytes.
@@ -79,30 +81,39 @@ class ArchiveFile:
             limit: most bytes that it may hold.
 
         Raises:
-            InputError: it cannot be read, is damaged within its zip file, or larger than the limit.
+            InputError: it cannot be read, has changed since it was found, is damaged within its zip
+                file, or larger than the limit.
         """
         place = self.place
         if isinstance(place, LooseFile):
-            return read_path(self.root / place.folder / self.name, limit)
+            return read_path(Path(str(self)), limit, place)
         path = self.root / place.zip_path
         try:
             with path.open("rb") as file:
-                return read_member(file, place, self.name, limit, str(self))
+                return read_member(file, place, place.name or self.name, limit, str(self))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def read_path(path: Path, limit: int) -> bytes:
+def read_path(path: Path, limit: int, found: LooseFile | None = None) -> bytes:
     """A file's bytes.
 
+    Args:
+        path: the file.
+        limit: most bytes that it may hold.
+        found: its size and time when it was found; None where that does not matter.
+
     Raises:
-        InputError: it cannot be read, or is larger than the limit.
+        InputError: it cannot be read, is larger than the limit, or has changed.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            status = os.fstat(file.fileno())
+            content = file.read(min(limit, status.st_size) + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if found and (status.st_size, status.st_mtime_ns) != (found.size, found.modified_ns):
+        raise InputError(f"{path}: found it changed since the archive was searched; start again")
     if len(content) > limit:
         raise InputError(f"{path}: found more than {limit} bytes, expected fewer")
     return content

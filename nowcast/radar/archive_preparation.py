@@ -12,7 +12,7 @@ from collections.abc import Sequence as Several
 from pathlib import Path
 
 from nowcast.errors import InputError
-from nowcast.radar.archive import SPLITS, HKO7Archive, Split
+from nowcast.radar.archive import SPLITS, HKO7Archive, Split, check_size
 from nowcast.radar.archive_check import find_unreadable
 from nowcast.radar.archive_reading import ArchiveReader
 from nowcast.radar.codecs import Compression
@@ -70,13 +70,14 @@ def prepare_hko7(
         compression: of the store: lz4 reads fast and is small, gzip is smaller and slower, none is
             the fastest and by far the largest.
         workers: processes that work side by side; None takes as many as there are CPU cores.
-        overwrite: whether another file at `out` may be replaced.
+        overwrite: whether what stands at `out` is replaced, be it the very same store.
 
     Raises:
         InputError: a wrong input, before `out` is touched; parts already made stay beside it for
             the next attempt.
     """
     started, out = time.monotonic(), Path(out)
+    check_size(size)
     crop = size if crop_to is None else crop_to
     side = crop if downsample_to is None else downsample_to
     if not 1 <= crop <= size:
@@ -106,9 +107,9 @@ def prepare_hko7(
         exclude_mask=archive.exclude_mask,
     )
     frames = [frame for split in chosen for frame in split.frames]
-    layout = [(split.name, len(split.frames)) for split in chosen]
-    fingerprint = content_hash(VERSION, reader, side, step_minutes, compression, layout, frames)
-    if there := already_prepared(out, fingerprint, overwrite):
+    layout = [(split.name, split.days, len(split.frames)) for split in chosen]
+    fingerprint = content_hash(VERSION, reader, side, step_minutes, layout, frames)
+    if not overwrite and (there := already_prepared(out, fingerprint, compression)):
         return report_of(there, started, already_there=True)
     metadata = {
         "source": "archive in the HKO-7 layout",

@@ -56,7 +56,7 @@ class ArchiveReader:
                 frame, mask = read_frame_and_mask(self.root, reference, self.size)
             except InputError as error:
                 raise InputError(
-                    f"{error}; --check lists every such file, --skip_unreadable leaves them out"
+                    f"{error}; --check lists all such files, --skip_unreadable true leaves them out"
                 ) from error
             if mask is None:
                 mask = noise_rule(frame, exclude)

@@ -1,9 +1,10 @@
 """Finding an archive's files wherever they lie below a folder: loose, or in zip files.
 
 A frame is known by its name, RADyymmddHHMMSS.png, a mask by RADyymmddHHMMSS.mask; which folder they
-lie in does not matter. Passed over are hidden folders and files, `__MACOSX`, folders ending in
-`.partial`, and every other name. Symbolic links are followed, but no folder is entered twice, so
-that links in a circle end. Zip files within zip files are not read.
+lie in does not matter, nor do capital letters. Passed over are hidden folders and files,
+`__MACOSX`, folders ending in `.partial`, and every other name. Symbolic links are followed, but no
+folder is entered twice, so that links in a circle end; a frame that links to nothing is found, and
+cannot be read. Zip files within zip files are not read.
 """
 
 import logging
@@ -31,7 +32,7 @@ STATIC_MASKS = "mask_dat.npz"
 FRAMES_FOLDER = "radarPNG"
 """Folder of the published layout that holds the frames; other names of the layout begin so."""
 
-_FRAME_OR_MASK = re.compile(r"RAD([0-9]{12})\.(png|mask)")
+_FRAME_OR_MASK = re.compile(r"RAD([0-9]{12})\.(png|mask)", re.IGNORECASE)
 _ZIP = re.compile(r".*\.zip", re.IGNORECASE)
 _ZIP_PART = re.compile(r".*(\.z[0-9]{2,3}|\.zip\.[0-9]{3})", re.IGNORECASE)
 _OTHER_ARCHIVE = re.compile(r".*\.(tar|tgz|tar\.(gz|bz2|xz|zst)|7z|rar)", re.IGNORECASE)
@@ -66,7 +67,7 @@ class Found:
 
 def is_list(name: str) -> bool:
     """Whether a file of this name is a day list or holds the static masks."""
-    return name == STATIC_MASKS or name in DAY_LISTS.values()
+    return name.lower() in (STATIC_MASKS, *DAY_LISTS.values())
 
 
 def is_frame_or_list(name: str) -> bool:
@@ -97,13 +98,16 @@ def search(given: Path, wanted: Callable[[str], bool] = is_frame_or_list) -> Fou
     files = _files(found, beside, wanted)
     for name, place in progress(files, f"Searching {root}", unit="files"):
         match = _FRAME_OR_MASK.fullmatch(name)
+        published = f"RAD{match[1]}.{match[2].lower()}" if match else name.lower()
+        if name != published:
+            place = place._replace(name=name)
         if match is None:
-            there = found.named.setdefault(name, place)
+            there = found.named.setdefault(published, place)
         else:
-            table = found.frames if match[2] == "png" else found.masks
+            table = found.masks if published.endswith("mask") else found.frames
             there = table.setdefault(_second(match[1], ArchiveFile(root, place, name)), place)
         if there is not place:
-            copies.append((name, there, place))
+            copies.append((published, there, place))
     if copies:
         _compare(root, copies)
     found.copies = len(copies)
@@ -150,8 +154,10 @@ def _files(
             if _passed_over(name):
                 continue
             below = f"{folder}/{name}" if folder else name
-            status = _status(os.path.join(path, name), must_be_a_file=wanted(name))
+            status = _status(os.path.join(path, name), wanted(name))
             if status is None:
+                if _FRAME_OR_MASK.fullmatch(name):  # Reading it will say why it cannot be read.
+                    yield name, LooseFile(folder, 0, 0)
                 continue
             if stat.S_ISDIR(status.st_mode):
                 deeper.append(below)
@@ -166,15 +172,13 @@ def _files(
         folders += reversed(deeper)
 
 
-def _status(path: str, must_be_a_file: bool) -> os.stat_result | None:
-    """What stands at a path; None for a link to nothing that does not matter."""
+def _status(path: str, matters: bool) -> os.stat_result | None:
+    """What stands at a path; None for a link to nothing."""
     try:
         status = os.stat(path)
-    except OSError as error:
-        if must_be_a_file:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except OSError:
         return None
-    if must_be_a_file and not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+    if matters and not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise InputError(f"{path}: found something else, expected a file")
     return status
 

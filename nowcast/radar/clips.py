@@ -6,6 +6,7 @@ al., NeurIPS 2017, and the iterator that its authors publish). Both of the bench
 choose clips are here: uniformly at random (`valid_starts`) and in time order (`sequential`).
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,7 +42,7 @@ def step_in_seconds(step_minutes: float) -> int:
     Raises:
         InputError: the step is not a positive number of whole seconds.
     """
-    seconds = round(step_minutes * 60)
+    seconds = round(step_minutes * 60) if math.isfinite(step_minutes) else 0
     if seconds <= 0 or abs(seconds - step_minutes * 60) > 1e-6:
         raise InputError(
             f"step_minutes: found {step_minutes}, expected a positive number of whole seconds"

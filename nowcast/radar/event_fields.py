@@ -1,7 +1,8 @@
 """Events in CF NetCDF-4 files and Zarr stores: `reflectivity(time, y, x)`, rain rate or amount.
 
 Files are opened in `event_files`; which quantity a variable holds is in `event_quantities`, which
-way its axes run in `event_axes`, its times are in `event_times`.
+of its numbers are not observed in `event_values`, which way its axes run in `event_axes`, its times
+are in `event_times`.
 """
 
 from collections import Counter
@@ -16,13 +17,19 @@ from numpy.typing import NDArray
 
 from nowcast.errors import InputError
 from nowcast.radar.event_axes import north_south_first, spacing_and_flips
-from nowcast.radar.event_files import content_stamp, opened
+from nowcast.radar.event_files import content_stamp, hides_zero, opened
 from nowcast.radar.event_quantities import (
     accumulation_minutes_of,
     field_of_rain,
     quantity_and_factor,
 )
 from nowcast.radar.event_times import bounds_minutes, seconds_of, usable_frames
+from nowcast.radar.event_values import (
+    decoded,
+    mask_impossible_rain,
+    mask_impossible_reflectivity,
+    valid_limits,
+)
 from nowcast.radar.events import (
     HIGHEST_DBZ,
     HIGHEST_RAIN_RATE_MM_H,
@@ -38,6 +45,10 @@ WINDOW_BYTES = 2**26
 MOST_WINDOW_BYTES = 2**28
 """A chunk of several frames is read at once up to this size, so that it is decoded only once."""
 
+_HIDDEN_ZEROS = (
+    "pixels not observed because they hold the store's fill value 0; if 0 is a value, write the "
+    "store with another fill_value"
+)
 _DESCRIBING = (
     "title",
     "institution",
@@ -86,7 +97,9 @@ class FieldReader:
     def rain_rates(self, oddities: Counter[str]) -> Iterator[NDArray[np.float64]]:
         """Rain rate (y, x) in mm/h of each frame, row 0 north; NaN = not observed.
 
-        Negative rates are taken for not observed, and counted in `oddities`.
+        Values outside of the valid range that the file states, negative rates, and what no radar
+        has ever seen are taken for not observed, and counted in `oddities`; so are those that hold
+        a Zarr store's fill value 0, which may be a value. −inf dBZ is no echo.
 
         Raises:
             InputError: the file is damaged.
@@ -97,20 +110,22 @@ class FieldReader:
             frame_bytes = raw.dtype.itemsize * raw.shape[1] * raw.shape[2]
             for numbers in self._windows(frame_bytes):
                 window = xr.Variable(raw.dims, raw[_indexer(numbers)].to_numpy(), raw.attrs)
+                if hides_zero(raw):
+                    oddities[_HIDDEN_ZEROS] += int((window == 0).sum())
                 for number in range(len(numbers)):
-                    values = np.transpose(_decoded(window[number]), [axis - 1 for axis in order])
+                    values = decoded(window[number], oddities)
+                    values = np.transpose(values, [axis - 1 for axis in order])
                     yield self._rain_rate(np.flip(values, self.flipped), oddities)
 
     def _rain_rate(
         self, values: NDArray[np.float64], oddities: Counter[str]
     ) -> NDArray[np.float64]:
         if self.relation is not None:
+            mask_impossible_reflectivity(values, oddities)
             rate = self.relation.dbz_to_rain_rate(np.minimum(values, HIGHEST_DBZ))
         else:
             rate = values * self.to_mm_h
-            negative = rate < 0
-            oddities["pixels with negative rain, taken for not observed"] += int(negative.sum())
-            rate[negative] = np.nan
+            mask_impossible_rain(rate, oddities)
         return np.minimum(rate, HIGHEST_RAIN_RATE_MM_H)
 
     def _windows(self, frame_bytes: int) -> Iterator[tuple[int, ...]]:
@@ -148,6 +163,7 @@ def open_field(
     with opened(path) as raw:
         dataset = xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
         field = field_of_rain(dataset, variable)
+        valid_limits(field.attrs)
         if field.ndim != 3 or field.dims[0] != "time" or 0 in field.shape:
             sizes = ", ".join(f"{name}: {size}" for name, size in field.sizes.items())
             raise InputError(f"found {field.name} ({sizes}), expected (time, y, x)")
@@ -233,9 +249,3 @@ def _indexer(numbers: tuple[int, ...]) -> slice | list[int]:
     """The numbers as a slice, which reads fastest, if they follow each other."""
     first, last = numbers[0], numbers[-1]
     return slice(first, last + 1) if last - first + 1 == len(numbers) else list(numbers)
-
-
-def _decoded(frame: xr.Variable) -> NDArray[np.float64]:
-    """Values of a raw frame by CF's rules for packed and missing values."""
-    decoded = xr.decode_cf(xr.Dataset({"frame": frame}), decode_times=False)
-    return decoded["frame"].to_numpy().astype(np.float64)

@@ -8,6 +8,7 @@ before anything is decoded. What the variables mean is in `event_fields`.
 import math
 import os
 import stat
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,9 @@ MOST_ALONG_AN_AXIS = 2**24
 
 MOST_CHUNK_BYTES = 2**31
 """Size of a chunk once it is decompressed; chunks are decompressed whole."""
+
+_HIDES_ZERO = "a fill value of the store is 0, and no missing value is stated"
+"""Key in a variable's encoding, where xarray keeps what its store says."""
 
 _ZARR_ROOTS = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
 
@@ -72,7 +76,8 @@ def opened(path: Path, only: str | None = None) -> Iterator[xr.Dataset]:
     """The file or store as a dataset of raw, undecoded variables that are read when indexed.
 
     In Zarr 2 a fill value that stands for 0 is taken for what zarr itself puts where nothing else
-    is asked for, and not for "not observed": it would be no rain.
+    is asked for, and not for "not observed": it would be no rain. Files in a store that belong to
+    none of its arrays are passed over.
 
     Args:
         path: a NetCDF-4 file, a Zarr store (version 2 or 3, consolidated or not), or a zip of one.
@@ -101,6 +106,17 @@ def opened(path: Path, only: str | None = None) -> Iterator[xr.Dataset]:
     except Exception as error:
         reason = " ".join(f"{error}".split()) or type(error).__name__
         raise InputError(f"{path}: cannot be read as a {kind} event ({reason})") from error
+
+
+def hides_zero(variable: xr.Variable) -> bool:
+    """Whether 0 is not observed because it is the fill value of a Zarr 2 array, and only so.
+
+    It is what zarr itself puts where nothing else is asked for, and may be a value all the same.
+
+    Args:
+        variable: raw, of a dataset that `opened` gave.
+    """
+    return _HIDES_ZERO in variable.encoding
 
 
 @contextmanager
@@ -148,27 +164,53 @@ def _opened_zarr(path: Path, only: str | None) -> Iterator[xr.Dataset]:
         store = zarr.storage.ZipStore(path, mode="r")
     with ExitStack() as stack:
         stack.callback(store.close)
-        # Consolidated metadata is a second copy, which may be stale and name other places.
-        group = zarr.open_group(store, mode="r", use_consolidated=False)
-        arrays = dict(group.arrays())
-        for name, array in arrays.items():
-            _check_zarr_array(name, array)
-        dataset = stack.enter_context(
-            xr.open_dataset(
-                store,
-                engine="zarr",
-                chunks=None,
-                consolidated=False,
-                cache=False,
-                decode_cf=False,
-                drop_variables=[name for name in arrays if only not in (None, name)],
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", ".* not recognized as a component of a Zarr hierarchy"
             )
-        )
+            try:
+                # Consolidated metadata is a second copy, which may be stale and name other places.
+                group = zarr.open_group(store, mode="r", use_consolidated=False)
+            except Exception:
+                if not _is_zarr_array(store):
+                    raise
+                raise InputError(
+                    "found an array of a Zarr store, expected the store, the folder around it"
+                ) from None
+            arrays = dict(group.arrays())
+            for name, array in arrays.items():
+                _check_zarr_array(name, array)
+            dataset = stack.enter_context(
+                xr.open_dataset(
+                    store,
+                    engine="zarr",
+                    chunks=None,
+                    consolidated=False,
+                    cache=False,
+                    decode_cf=False,
+                    drop_variables=[name for name in arrays if only not in (None, name)],
+                )
+            )
         if group.metadata.zarr_format == 2:
-            for variable in dataset.variables.values():
+            for key, variable in dataset.variables.items():
                 if _fill_stands_for_zero(variable.attrs):
                     del variable.attrs["_FillValue"]
+                elif variable.attrs.get("_FillValue") == 0:
+                    stated = arrays[str(key)].attrs.get("_FillValue")
+                    if stated != 0:
+                        variable.encoding[_HIDES_ZERO] = True
         yield dataset
+
+
+def _is_zarr_array(store: Any) -> bool:
+    import zarr
+
+    try:
+        zarr.open_array(store, mode="r")
+    # Whatever is wrong with it has been said already, when it was opened as a group.
+    except Exception:
+        return False
+    return True
 
 
 def _check_zip(path: Path) -> None:

@@ -28,7 +28,7 @@ from nowcast.radar.event_tiles import (
 )
 from nowcast.radar.events import event_name
 from nowcast.radar.image_frames import NO_IMAGES, ImageSeries
-from nowcast.radar.parts import content_hash, discard_other_parts, make_parts, parts_folder
+from nowcast.radar.parts import claimed, content_hash, discard_other_parts, make_parts
 from nowcast.radar.preparation_report import PreparationReport, description, report_of
 from nowcast.radar.store import VERSION, FrameStore, Sequence
 from nowcast.radar.store_writing import already_prepared, write_store
@@ -115,7 +115,7 @@ def prepare_events(
         compression: of the store: lz4 reads fast and is small, gzip is smaller and slower, none is
             the fastest and by far the largest.
         workers: processes that work side by side; None takes as many as there are CPU cores.
-        overwrite: whether another file at `out` may be replaced.
+        overwrite: whether what stands at `out` is replaced, be it the very same store.
 
     Raises:
         InputError: a wrong input, events of different time steps, or no tile left in a split;
@@ -165,70 +165,70 @@ def prepare_events(
         [(s.event.reader, factors[s.event], s.split, s.first, s.count) for s in spans],
         selections,
         step,
-        compression,
     )
-    if there := already_prepared(out, fingerprint, overwrite):
+    if not overwrite and (there := already_prepared(out, fingerprint, compression)):
         return report_of(there, started, already_there=True)
 
-    folder = parts_folder(out)
-    parts = {event: coarse_parts(event, factor) for event, factor in factors.items()}
-    wanted = {name: write for own in parts.values() for name, write in own.writers.items()}
-    discard_other_parts(folder, "event-*.h5", wanted)
-    make_parts(folder, wanted, "Coarsening", workers)
-    for event, own in parts.items():
-        for what, count in oddities_of(folder, list(own.writers)).items():
-            log.info("%s: %s %s", event.path, f"{count:,}", what)
-    chosen = {
-        span: choose_tiles(folder, list(parts[span.event].writers), selections[span.split])
-        for span in spans
-    }
-    sequences, references = [], []
-    for span in spans:
-        for tile in chosen[span].tiles:
-            name = f"{event_name(span.event.path)}:{tile.row},{tile.column}"
-            sequences.append(
-                Sequence(
-                    f"{name}:{span.split}" if valid_fraction else name,
-                    span.split,
-                    span.event.times[span.first : span.first + span.count],
-                    {
-                        **span.event.metadata,
-                        **asdict(tile),
-                        "grid_spacing_km": grid_spacing_km or span.event.grid_spacing_km,
-                    },
+    with claimed(out) as folder:
+        parts = {event: coarse_parts(event, factor) for event, factor in factors.items()}
+        wanted = {name: write for own in parts.values() for name, write in own.writers.items()}
+        discard_other_parts(folder, "event-*.h5", wanted)
+        make_parts(folder, wanted, "Coarsening", workers)
+        for event, own in parts.items():
+            for what, count in oddities_of(folder, list(own.writers)).items():
+                log.info("%s: %s %s", event.path, f"{count:,}", what)
+        chosen = {
+            span: choose_tiles(folder, list(parts[span.event].writers), selections[span.split])
+            for span in spans
+        }
+        sequences, references = [], []
+        for span in spans:
+            for tile in chosen[span].tiles:
+                name = f"{event_name(span.event.path)}:{tile.row},{tile.column}"
+                sequences.append(
+                    Sequence(
+                        f"{name}:{span.split}" if valid_fraction else name,
+                        span.split,
+                        span.event.times[span.first : span.first + span.count],
+                        {
+                            **span.event.metadata,
+                            **asdict(tile),
+                            "grid_spacing_km": grid_spacing_km or span.event.grid_spacing_km,
+                        },
+                    )
                 )
+                references += parts[span.event].tile_frames(tile, span.first, span.count)
+        reports = {
+            split: tiles_report(
+                {span: own for span, own in chosen.items() if span.split == split},
+                selections[split],
             )
-            references += parts[span.event].tile_frames(tile, span.first, span.count)
-    reports = {
-        split: tiles_report(
-            {span: own for span, own in chosen.items() if span.split == split}, selections[split]
+            for split in SPLITS
+            if any(span.split == split for span in spans)
+        }
+        write_store(
+            out,
+            sequences,
+            references,
+            TileReader(folder, tile_size),
+            frame_shape=(tile_size, tile_size),
+            step_minutes=step,
+            preparation=description(
+                reports,
+                source="radar events",
+                grid_spacing_km=grid_spacing_km,
+                valid_fraction=valid_fraction,
+                clip_length=clip_length,
+                subsample=subsample,
+                variable=variable,
+                zr_a=zr_a,
+                zr_b=zr_b,
+                accumulation_minutes=accumulation_minutes,
+                images=images.as_json(),
+                **asdict(selections["train"]),
+            ),
+            fingerprint=fingerprint,
+            compression=compression,
+            workers=workers,
         )
-        for split in SPLITS
-        if any(span.split == split for span in spans)
-    }
-    write_store(
-        out,
-        sequences,
-        references,
-        TileReader(folder, tile_size),
-        frame_shape=(tile_size, tile_size),
-        step_minutes=step,
-        preparation=description(
-            reports,
-            source="radar events",
-            grid_spacing_km=grid_spacing_km,
-            valid_fraction=valid_fraction,
-            clip_length=clip_length,
-            subsample=subsample,
-            variable=variable,
-            zr_a=zr_a,
-            zr_b=zr_b,
-            accumulation_minutes=accumulation_minutes,
-            images=images.as_json(),
-            **asdict(selections["train"]),
-        ),
-        fingerprint=fingerprint,
-        compression=compression,
-        workers=workers,
-    )
     return report_of(FrameStore(out), started, already_there=False)

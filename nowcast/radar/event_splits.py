@@ -1,6 +1,7 @@
 """Which part of an event's time belongs to which split, and what became of a split's events."""
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -12,6 +13,7 @@ from nowcast.errors import InputError
 from nowcast.radar.clips import step_in_seconds
 from nowcast.radar.event_tiles import Chosen, Selection
 from nowcast.radar.events import Event, event_name
+from nowcast.radar.parts import parts_folder
 from nowcast.radar.preparation_report import SplitReport
 
 log = logging.getLogger("nowcast")
@@ -41,10 +43,10 @@ class Span:
 
 
 def check_given(out: Path, paths: Iterable[Path]) -> None:
-    """Refuse no event at all, and events that the store could not tell apart by their names.
+    """Refuse no event at all, events that the store could not tell apart, or would be written into.
 
     Args:
-        out: the store to write, for the message.
+        out: the store to write; its parts lie beside it.
         paths: the events' files, of all splits.
 
     Raises:
@@ -60,8 +62,22 @@ def check_given(out: Path, paths: Iterable[Path]) -> None:
                 f"{out}: found {other} and {path}, expected names that differ before the suffix: "
                 "they become names of sequences"
             )
+        _check_apart(out, path)
     if not seen:
         raise InputError(f"{out}: found no event, expected one or more")
+
+
+def _check_apart(out: Path, event: Path) -> None:
+    """Refuse an event that the store or its parts would replace, change or remove."""
+    at = Path(os.path.realpath(event))
+    store, parts = (Path(os.path.realpath(path)) for path in (out, parts_folder(out)))
+    if store.is_relative_to(at) or parts.is_relative_to(at):
+        raise InputError(f"{out}: found the event {event} there, expected a place outside of it")
+    if at.is_relative_to(parts):
+        raise InputError(
+            f"{out}: found the event {event} where the store's parts are made, "
+            "expected it elsewhere"
+        )
 
 
 def check_same_steps(events: Iterable[Event]) -> None:

@@ -122,7 +122,7 @@ def factor_for(event: Event, grid_spacing_km: float | None) -> int:
         raise InputError(
             f"{event.path}: found pixels that are not squares of a stated length, "
             f"expected those to coarsen to {grid_spacing_km:g} km: coordinates in m or km, or "
-            "pixel_km of images"
+            "pixel_km of images; or grid_spacing_km null, which keeps the pixels"
         )
     try:
         return coarsening_factor(grid_spacing_km, event.grid_spacing_km)

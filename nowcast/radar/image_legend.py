@@ -75,8 +75,11 @@ class Legend:
         """Rain rate (y, x) in mm/h of an image's pixels; NaN = not observed.
 
         Raises:
-            InputError: a colour is not in the legend, and such are refused.
+            InputError: a colour is not in the legend, and such are refused; or the image is grey
+                of 16 bits, which has more levels than colours can be told apart.
         """
+        if image.mode.startswith("I"):
+            raise InputError("found grey levels of 16 bits, a legend is for colours of 8")
         colours, alpha = _colours(image)
         known = np.array([colour for colour, _ in self.rain_rates_mm_h])
         rates = np.minimum([rate for _, rate in self.rain_rates_mm_h], HIGHEST_RAIN_RATE_MM_H)

@@ -34,6 +34,8 @@ class DatedImage(NamedTuple):
 def image_files(folder: Path, pattern: str) -> tuple[DatedImage, ...]:
     """The files whose names match, in order of time; the others are counted in the log.
 
+    Folders that are links are not followed, since they may lead round in a circle, but counted.
+
     Args:
         folder: where they lie, at any depth.
         pattern: of the path below the folder if it has a `/`, otherwise of the name alone; with
@@ -46,7 +48,12 @@ def image_files(folder: Path, pattern: str) -> tuple[DatedImage, ...]:
     expression = _expression(pattern)
     found: dict[int, DatedImage] = {}
     others: list[str] = []
-    for parent, _, names in os.walk(folder):
+    linked: list[str] = []
+    for parent, folders, names in os.walk(folder):
+        below_folder = (Path(parent, name) for name in folders)
+        linked += [
+            path.relative_to(folder).as_posix() for path in below_folder if path.is_symlink()
+        ]
         for name in names:
             path = Path(parent, name)
             below = path.relative_to(folder).as_posix()
@@ -63,11 +70,17 @@ def image_files(folder: Path, pattern: str) -> tuple[DatedImage, ...]:
             found[second] = DatedImage(second, below, status.st_size, status.st_mtime_ns)
     if not found:
         example = f"{min(others)!r} and {len(others) - 1} others" if others else "no file"
+        if linked:
+            example += f", and {len(linked)} linked folders that are not followed"
         raise InputError(f"{folder}: found {example}, expected names like {pattern!r}")
     if others:
         log.info(
             "%s: passed over %d files not named like %r, such as %s",
             *(folder, len(others), pattern, min(others)),
+        )
+    if linked:
+        log.info(
+            "%s: passed over %d linked folders, such as %s", *(folder, len(linked), min(linked))
         )
     return tuple(found[second] for second in sorted(found))
 

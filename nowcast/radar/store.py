@@ -163,7 +163,8 @@ class FrameStore:
 
     def __getstate__(self) -> dict[str, Any]:
         of_this_process = ("_descriptor", "_close", "_memory", "_loading")
-        return {name: value for name, value in vars(self).items() if name not in of_this_process}
+        kept = {name: value for name, value in vars(self).items() if name not in of_this_process}
+        return kept | {"path": self.path.absolute()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -261,6 +262,8 @@ def _sequences(contents: Contents) -> tuple[Sequence, ...]:
         raise InputError(f"found sequences that are not those of the {number} frames stored")
     if (first != np.cumsum(count) - count).any():
         raise InputError("found sequences that do not lie one after the other, expected them to")
+    if not ((columns["rain"] >= 0) & (columns["rain"] <= 1)).all():
+        raise InputError("found rain outside of 0 to 1, which its mean cannot be")
     sequences = []
     for place, (name, split, metadata) in enumerate(
         zip(*(contents.texts(column) for column in TEXT_COLUMNS), strict=True)

@@ -9,10 +9,10 @@ the store. What the frames are is the caller's business (`archive_preparation`,
 
 import json
 import logging
-import shutil
 import zlib
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Several
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,11 +22,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
-from nowcast.files import replacing
+from nowcast.files import move, one_line_failures, replacing
 from nowcast.progress import progress
 from nowcast.radar.clips import as_seconds, step_in_seconds
 from nowcast.radar.codecs import Compression, compression_named
-from nowcast.radar.parts import content_hash, discard_other_parts, make_parts, parts_folder
+from nowcast.radar.parts import (
+    ASSEMBLED,
+    claimed,
+    content_hash,
+    discard_other_parts,
+    is_whole,
+    make_part,
+    make_parts,
+    parts_folder,
+    remove_parts,
+)
 from nowcast.radar.saturated_rain import mean_saturated_rain
 from nowcast.radar.store import FrameStore, Sequence
 from nowcast.radar.store_chunks import MOST_CHUNK_BYTES, create_chunked, write_chunk
@@ -50,8 +60,11 @@ read at 120 × 120 pixels; with ten it takes longer at 480 × 480."""
 HDF5_VERSIONS = ("v110", "v110")
 """Oldest and newest HDF5 whose file format may be used: 1.10 keeps checksums of its own."""
 
-FRAMES_PER_BLOCK = 50
-"""Frames of one part file, a multiple of FRAMES_PER_CHUNK: 50 frames of 480 × 480 take 12 MB."""
+MOST_FRAMES_PER_BLOCK = 50
+"""Frames of one part file, if they are small: 50 frames of 480 × 480 take 12 MB."""
+
+MOST_BLOCK_BYTES = 2**24
+"""Bytes of the frames of one part file, unless one chunk takes more."""
 
 COLUMNS_OF_BLOCKS = ("rain", "checksums/frames", "checksums/masks")
 """What a part file holds besides its chunks."""
@@ -60,7 +73,7 @@ Reference = TypeVar("Reference")
 ReadFrames = Callable[[Several[Reference]], tuple[NDArray[np.uint8], NDArray[np.bool_]]]
 
 
-def already_prepared(out: Path, fingerprint: str, overwrite: bool) -> FrameStore | None:
+def already_prepared(out: Path, fingerprint: str, compression: Compression) -> FrameStore | None:
     """The store that stands at `out`, if it was made from the same frames in the same way.
 
     Parts that lie beside it are removed then.
@@ -68,26 +81,26 @@ def already_prepared(out: Path, fingerprint: str, overwrite: bool) -> FrameStore
     Args:
         out: the file to be written.
         fingerprint: the content hash of the store to be written there.
-        overwrite: whether any other file there may be replaced.
+        compression: its codec, which the hash leaves out: it makes no other frames.
 
     Raises:
-        InputError: something else stands there and must not be replaced.
+        InputError: something else stands there.
     """
     if not out.exists():
         return None
     try:
         store = FrameStore(out)
-        if store.fingerprint == fingerprint:
+        if (store.fingerprint, store.compression) == (fingerprint, compression):
             # Left over by a preparation that was interrupted while it replaced this store.
-            shutil.rmtree(parts_folder(out), ignore_errors=True)
+            if parts_folder(out).is_dir():
+                with suppress(InputError, OSError), claimed(out) as folder:
+                    remove_parts(folder)
             log.info("%s is already there, made from the same frames in the same way", out)
             return store
         found = "a frame store made from other frames or with other settings"
     except InputError:
         found = "a file that is no frame store of this version"
-    if overwrite:
-        return None
-    raise InputError(f"{out}: found {found}, expected a new name (or permission to overwrite)")
+    raise InputError(f"{out}: found {found}, expected a new name (or overwrite)")
 
 
 def write_store(
@@ -101,7 +114,7 @@ def write_store(
     preparation: Mapping[str, Any],
     fingerprint: str,
     workers: int | None = None,
-    frames_per_block: int = FRAMES_PER_BLOCK,
+    frames_per_block: int | None = None,
     compression: Compression = "lz4",
 ) -> None:
     """Write a complete frame store.
@@ -118,12 +131,14 @@ def write_store(
         preparation: how the store was made, kept in it as JSON.
         fingerprint: the store's content hash, kept in it to recognise it.
         workers: as in `make_parts`.
-        frames_per_block: frames of one part file, a multiple of FRAMES_PER_CHUNK.
+        frames_per_block: frames of one part file, a multiple of FRAMES_PER_CHUNK; None takes as
+            many as fit into MOST_BLOCK_BYTES.
         compression: name of the codec of the chunks: "lz4" is read fastest for its size, "gzip" by
             every HDF5 tool without a plugin, "none" fastest of all.
 
     Raises:
-        InputError: an input is wrong.
+        InputError: an input is wrong, or another process is writing the same store.
+        OSError: the system refuses, as when the disk is full.
     """
     times = [as_seconds(sequence.times) for sequence in sequences]
     if sum(map(len, times)) != len(references) or not references:
@@ -141,6 +156,8 @@ def write_store(
             f"{out}: found frames of {frame_shape[0]} × {frame_shape[1]} pixels, expected at most "
             f"{MOST_CHUNK_BYTES // FRAMES_PER_CHUNK:,} pixels"
         )
+    if frames_per_block is None:
+        frames_per_block = _frames_per_block(frame_shape)
     write_block = partial(_write_block, read, frame_shape, compression)
     blocks = [
         references[first : first + frames_per_block]
@@ -151,10 +168,6 @@ def write_store(
     parts = {
         name: partial(write_block, block) for name, block in zip(block_names, blocks, strict=True)
     }
-    folder = parts_folder(out)
-    discard_other_parts(folder, "block-*.h5", parts)
-    paths = make_parts(folder, parts, f"Preparing {out.name}", workers)
-    by_name = dict(zip(parts, paths, strict=True))
     values: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -173,31 +186,42 @@ def write_store(
         name: as_stored(values[name]) if dtype is np.bytes_ else np.array(values[name], dtype)
         for name, (dtype, _) in ATTRIBUTES.items()
     }
-    # Assembled among the parts, so that not even SIGKILL leaves a stray file beside `out`.
-    assembled = folder / "assembled.h5"
-    with (
-        replacing(assembled) as temporary,
-        h5py.File(temporary, "w", libver=HDF5_VERSIONS) as store,
-    ):
-        columns = _describe(sequences, times)
-        _create_chunked(store, len(references), frame_shape, compression)
-        of_blocks: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS_OF_BLOCKS}
-        for number, name in enumerate(progress(block_names, f"Assembling {out.name}")):
-            with h5py.File(by_name[name], "r") as part:
-                _copy_chunks(part, store, number * frames_per_block)
-                for column in COLUMNS_OF_BLOCKS:
-                    of_blocks[column].append(part[column][:])
-        columns |= {column: np.concatenate(blocks) for column, blocks in of_blocks.items()}
-        # A group that h5py makes by itself would keep the time at which it was made.
-        store.create_group("checksums")
-        store.create_group("sequences")
-        for column in COLUMNS:
-            store[column] = columns[column]
-        store.attrs.update(attributes)
-        checksum = contents_checksum(columns, {name: store.attrs[name] for name in ATTRIBUTES})
-        store.attrs["checksum"] = np.uint32(checksum)
-    assembled.replace(out)
-    shutil.rmtree(folder)
+    with claimed(out) as folder:
+        discard_other_parts(folder, "block-*.h5", parts)
+        make_parts(folder, parts, f"Preparing {out.name}", workers)
+        # Assembled among the parts, so that not even SIGKILL leaves a stray file beside `out`.
+        assembled = folder / ASSEMBLED
+        with (
+            one_line_failures(assembled),
+            replacing(assembled) as temporary,
+            h5py.File(temporary, "w", libver=HDF5_VERSIONS) as store,
+        ):
+            columns = _describe(sequences, times)
+            _create_chunked(store, len(references), frame_shape, compression)
+            of_blocks: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS_OF_BLOCKS}
+            for number, name in enumerate(progress(block_names, f"Assembling {out.name}")):
+                if not is_whole(folder / name):
+                    make_part(folder / name, parts[name])
+                with h5py.File(folder / name, "r") as part:
+                    _copy_chunks(part, store, number * frames_per_block)
+                    for column in COLUMNS_OF_BLOCKS:
+                        of_blocks[column].append(part[column][:])
+            columns |= {column: np.concatenate(blocks) for column, blocks in of_blocks.items()}
+            # A group that h5py makes by itself would keep the time at which it was made.
+            store.create_group("checksums")
+            store.create_group("sequences")
+            for column in COLUMNS:
+                store[column] = columns[column]
+            store.attrs.update(attributes)
+            checksum = contents_checksum(columns, {name: store.attrs[name] for name in ATTRIBUTES})
+            store.attrs["checksum"] = np.uint32(checksum)
+        move(assembled, out)
+        remove_parts(folder)
+
+
+def _frames_per_block(frame_shape: tuple[int, int]) -> int:
+    most = min(MOST_FRAMES_PER_BLOCK, MOST_BLOCK_BYTES // (frame_shape[0] * frame_shape[1]))
+    return FRAMES_PER_CHUNK * max(1, most // FRAMES_PER_CHUNK)
 
 
 def _create_chunked(

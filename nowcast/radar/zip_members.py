@@ -39,6 +39,7 @@ class ZipMember(NamedTuple):
         size: bytes that it holds.
         crc: CRC-32 of what it holds.
         method: how it is compressed: 0 not at all, 8 deflate.
+        name: its name, where whoever reads it knows another.
     """
 
     zip_path: str
@@ -48,6 +49,7 @@ class ZipMember(NamedTuple):
     size: int
     crc: int
     method: int
+    name: str = ""
 
     def __repr__(self) -> str:
         return f"{self.size} bytes with CRC {self.crc:08x}"

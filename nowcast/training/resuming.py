@@ -2,18 +2,13 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nowcast.errors import InputError
 from nowcast.models.checkpoint import Description, read_checkpoint
-from nowcast.training.sampling import UNIFORM
 
 log = logging.getLogger("nowcast")
-
-BEFORE_RECORDED = {"run": {"data": {"in_memory": False}, "sampling": asdict(UNIFORM)}}
-"""What runs did whose checkpoints do not say it, because there was no other way."""
 
 
 def steps_done(checkpoint: Path, description: Description) -> int:
@@ -22,7 +17,6 @@ def steps_done(checkpoint: Path, description: Description) -> int:
         return 0
     found, content = read_checkpoint(checkpoint)
     wanted, had = (_flat(plain(d.as_entry())) for d in (description, found))
-    had = _flat(BEFORE_RECORDED) | had
     steps = "run.optimization.steps"
     if wanted["run.optimization.decay"] == "step" and wanted[steps] > had.get(steps, 0):
         wanted[steps] = had.get(steps)  # This schedule does not depend on where it ends.

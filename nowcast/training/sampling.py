@@ -69,12 +69,7 @@ def clip_rain(
         starts: of the clips.
         length: frames per clip.
         step_minutes: time between two frames of a clip.
-
-    Raises:
-        InputError: if the frames' rain lies outside of [0, 1].
     """
-    if not ((sequence.rain >= 0) & (sequence.rain <= 1)).all():
-        raise InputError(f"sequence {sequence.name}: found rain outside of [0, 1]")
     stored, wanted = as_seconds(sequence.times), as_seconds(starts)
     total = np.zeros(len(wanted))
     for position in range(length):

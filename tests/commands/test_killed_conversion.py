@@ -68,3 +68,18 @@ def test_a_conversion_killed_at_random_moments_ends_in_an_identical_store(archiv
         assert left == older or hashlib.sha256(left).hexdigest() == expected, moment
         assert complete(archive, out)[1] == expected, moment
         assert [path.name for path in out.parent.iterdir()] == ["rain.h5"], moment
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 0.6, 0.9])
+def test_ctrl_c_while_workers_start_is_one_line(archive, tmp_path, seconds):
+    running = start(archive, tmp_path / "rain.h5")
+    searched = running.stderr.readline()
+    assert searched.startswith("Searching")
+    time.sleep(seconds)
+    os.killpg(running.pid, signal.SIGINT)  # As a terminal does: the workers get it, too.
+    _, said = running.communicate()
+    assert running.returncode == 130, said
+    assert said.splitlines()[-1] == "interrupted; the same command goes on from there"
+    assert "Traceback" not in said
+    assert not (tmp_path / "rain.h5").exists()

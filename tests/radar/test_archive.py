@@ -72,6 +72,12 @@ def test_published_day_lists_are_read(shared):
     assert set(times.astype("datetime64[D]").astype(str)) < set(train)
 
 
+def test_a_day_list_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "hko7_rainy_test_days.txt"
+    path.write_bytes("\ufeff20150523, 12.5\r\n".encode())
+    assert read_day_list(path) == ("2015-05-23",)
+
+
 def test_a_day_without_frames_is_logged(archive, caplog):
     HKO7Archive(archive, SIZE)
     assert "1 of 3 train days have no frame: 2015-05-24" in caplog.text

@@ -220,8 +220,8 @@ def test_the_first_unreadable_file_is_refused_with_what_can_be_done_about_it(arc
         prepare_hko7(archive, tmp_path / "s.h5", size=SIZE, downsample_to=None, workers=1)
     message = str(raised.value)
     assert message.startswith(f"{frame_path(archive, at(23, 0, 6))}: found no PNG")
-    assert "--check lists every such file" in message
-    assert "--skip_unreadable leaves them out" in message
+    assert "--check lists all such files" in message
+    assert "--skip_unreadable true leaves them out" in message
     assert "\n" not in message
     assert not (tmp_path / "s.h5").exists()
 

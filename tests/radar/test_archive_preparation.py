@@ -82,8 +82,15 @@ def test_the_same_preparation_again_does_nothing_and_another_is_refused(archive,
     assert again.splits == first.splits
     with pytest.raises(InputError, match=r"s\.h5: found a frame store made from other frames"):
         prepare_hko7(archive, out, size=SIZE, downsample_to=4, workers=1)
-    prepare_hko7(archive, out, size=SIZE, downsample_to=4, workers=1, overwrite=True)
+    anew = {"size": SIZE, "downsample_to": 4, "workers": 1, "overwrite": True}
+    prepare_hko7(archive, out, **anew)
     assert FrameStore(out).shape == (4, 4)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert not prepare_hko7(archive, out, **anew).already_there
+    assert out.read_bytes() == whole
+    with pytest.raises(InputError, match=r"s\.h5: found a frame store made from other frames"):
+        prepare_hko7(archive, out, **anew | {"compression": "gzip", "overwrite": False})
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,14 @@ import zlib
 import numpy as np
 import pytest
 from made_up import SIZE, at, write_frame
+from made_up_zips import zip_folder
 
 from nowcast.errors import InputError
 from nowcast.radar.archive import HKO7Archive, frame_path, mask_path
+from nowcast.radar.archive_check import check_archive
+from nowcast.radar.archive_files import read_exclude_mask
 from nowcast.radar.archive_places import ArchiveFile, png_name
+from nowcast.radar.archive_preparation import prepare_hko7
 from nowcast.radar.archive_reading import read_frame_and_mask
 
 SECONDS = (at(23), at(23, 0, 6), at(25), at(25, 23, 54))
@@ -235,15 +239,52 @@ def test_a_name_without_a_time_is_refused(archive, stamp):
         HKO7Archive(archive, SIZE)
 
 
-def test_a_frame_that_links_to_nothing_or_is_no_file_is_refused(archive):
+def test_a_frame_that_links_to_nothing_is_unreadable_and_what_is_no_file_is_refused(archive):
     path = archive / "RAD150523001200.png"
     path.symlink_to(archive / "nothing")
-    with pytest.raises(InputError, match=r"RAD150523001200\.png: cannot be read"):
-        HKO7Archive(archive, SIZE)
+    (line,) = check_archive(archive, SIZE, workers=1).unreadable
+    assert line.startswith(f"{path}: cannot be read (No such file")
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(InputError, match=r"RAD150523001200\.png: found something else"):
         HKO7Archive(archive, SIZE)
+
+
+def test_a_file_that_changes_after_the_search_is_refused(archive):
+    found = HKO7Archive(archive, SIZE)
+    frame = found.splits["train"].frames[0]
+    path = frame_path(archive, frame.second)
+    status = path.stat()
+    content = path.read_bytes()
+    write_frame(archive, frame.second, np.zeros((SIZE, SIZE), np.uint8))
+    with pytest.raises(InputError, match=r"RAD150523000000\.png: found it changed since"):
+        read_frame_and_mask(found.root, frame, SIZE)
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    np.testing.assert_array_equal(read_frame_and_mask(found.root, frame, SIZE)[0], FRAMES[0])
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_capital_letters_in_names_do_not_matter(archive, zipped):
+    for path in [*archive.rglob("RAD*"), *archive.glob("hko7_*"), archive / "mask_dat.npz"]:
+        path.rename(path.with_name(path.name.swapcase()))
+    if zipped:
+        zip_folder(archive.parent / "zip/frames.zip", archive)
+        archive = archive.parent / "zip"
+    found = found_whole(archive)
+    assert list(found.splits) == ["train"]
+    assert found.exclude_mask is not None
+    read_exclude_mask(found.exclude_mask, SIZE)
+
+
+@pytest.mark.parametrize("size", [0, -1, 480_000, 10**11])
+def test_frames_of_no_sensible_size_are_refused_at_once(archive, tmp_path, size):
+    for act in (
+        lambda: check_archive(archive, size),
+        lambda: prepare_hko7(archive, tmp_path / "s.h5", size=size),
+    ):
+        with pytest.raises(InputError, match=f"size: found {size}, expected 1 to"):
+            act()
 
 
 def test_archives_that_are_not_read_are_named(archive, caplog):

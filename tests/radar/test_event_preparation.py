@@ -125,6 +125,48 @@ def test_events_of_one_name_are_refused_before_they_are_read(tmp_path):
     assert str(other) in str(raised.value)
 
 
+def tree(folder):
+    return {path: path.stat().st_size for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("event", "out"),
+    [
+        ("e.zarr", "e.zarr/s.h5"),
+        ("e.zarr", "e.zarr/deep/s.h5"),
+        ("e.zarr", "e.zarr"),
+        ("e.zarr", "linked/s.h5"),
+        ("images/../e.zarr", "images/../e.zarr/rain_rate/s.h5"),
+        ("s.h5.parts", "s.h5"),
+        ("a.nc", "a.nc"),
+        ("a.nc", "linked.nc"),
+        ("s.h5.parts/event-1.h5", "s.h5"),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_store_is_not_written_into_its_events(tmp_path, event, out, overwrite):
+    for folder in ("e.zarr", "images", "s.h5.parts"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / ".zgroup").write_text('{"zarr_format": 2}')
+    rainy_event(tmp_path / "a.nc")
+    rainy_event(tmp_path / "s.h5.parts/event-1.h5")
+    (tmp_path / "linked").symlink_to("e.zarr")
+    (tmp_path / "linked.nc").symlink_to("a.nc")
+    before = tree(tmp_path)
+    out, event = tmp_path / out, tmp_path / event
+    with pytest.raises(InputError) as raised:
+        prepare_events(out, train=[event], overwrite=overwrite, **SMALL)
+    assert str(raised.value).startswith(f"{out}: found the event {event}")
+    assert tree(tmp_path) == before
+
+
+def test_a_store_may_lie_beside_its_events_and_share_the_start_of_their_names(tmp_path):
+    path = rainy_event(tmp_path / "s.nc")
+    settings = SMALL | {"minimum_wet_fraction": 0.0, "minimum_coverage": 0.0}
+    prepare_events(tmp_path / "s.nc.h5", train=[path], **settings)
+    assert len(FrameStore(tmp_path / "s.nc.h5").sequences) == 4
+
+
 def test_a_store_keeps_the_settings_that_decide_its_splits(tmp_path):
     prepare_events(
         tmp_path / "s.h5", train=[rainy_event(tmp_path / "a.nc", frames=20)], valid_fraction=0.3,

@@ -118,8 +118,9 @@ def test_pixels_without_a_length_are_kept_as_they_are_but_not_coarsened(tmp_path
     for name in ("x", "y"):
         del dataset[name].attrs["units"]
     path = as_zarr(dataset, tmp_path / "e.zarr", consolidated=False)
-    with pytest.raises(InputError, match=r"e\.zarr: found pixels that are not squares of a stated"):
+    with pytest.raises(InputError, match=r"e\.zarr: found pixels that are not squares") as raised:
         prepare_events(tmp_path / "s.h5", train=[path], **SMALL)
+    assert str(raised.value).endswith("or grid_spacing_km null, which keeps the pixels")
     report = prepare_events(
         tmp_path / "s.h5", train=[path], **SMALL | {"grid_spacing_km": None, "tile_size": 10}
     )
@@ -143,6 +144,30 @@ def test_what_is_no_event_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(InputError, match=r"e\.zarr: .*pip install 'nowcast\[zarr\]'"):
         open_event(path)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_an_array_of_a_store_is_refused_with_the_way_out(tmp_path, zarr_format):
+    path = as_zarr(event_dataset(rain_mm_h()), tmp_path / "e.zarr", zarr_format, consolidated=False)
+    array = path / "rainfall_rate"
+    for place in (array, zipped(array)):
+        with pytest.raises(InputError) as raised:
+            open_event(place)
+        assert str(raised.value) == (
+            f"{place}: found an array of a Zarr store, expected the store, the folder around it"
+        )
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_files_that_belong_to_no_array_are_passed_over_in_silence(tmp_path, zarr_format, recwarn):
+    path = as_zarr(event_dataset(rain_mm_h()), tmp_path / "e.zarr", zarr_format, consolidated=False)
+    recwarn.clear()
+    (path / "README.txt").write_text("rain")
+    (path / "notes").mkdir()
+    (path / "notes/one.txt").write_text("more rain")
+    rates = list(rain_rates(open_event(path), 0, FRAMES))
+    assert len(rates) == FRAMES
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_nothing_outside_the_event_is_read(tmp_path):

@@ -200,6 +200,14 @@ def test_images_that_are_not_like_the_first_are_refused_by_name(tmp_path):
         assert str(raised.value).startswith(f"{folder}/2020/12/31/radar_202012312355.png: ")
 
 
+def test_grey_images_of_16_bits_with_a_legend_are_refused_by_name(tmp_path):
+    deep = [Image.fromarray(frame.astype(np.uint16) * 200) for frame in levels()]
+    folder = write_images(tmp_path / "a", deep)
+    event = open_event(folder, images=ImageSeries(PATTERN, legend=write_legend(tmp_path)))
+    with pytest.raises(InputError, match=r"2340\.png: found grey levels of 16 bits"):
+        rates_of(event)
+
+
 def test_images_that_are_none_are_refused_by_name(tmp_path):
     frames = [Image.new("L", (4, 4), shade) for shade in (1, 2)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])

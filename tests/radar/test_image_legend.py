@@ -57,6 +57,14 @@ def test_grey_in_colour_images_is_its_level_and_transparency_is_not_observed():
         RAIN.rain_rates(coloured, Counter())
 
 
+def test_grey_levels_of_16_bits_have_no_legend():
+    legend = Legend(((0x000000, 0.0), (0xFFFFFF, 10.0)), "missing")
+    with pytest.raises(InputError, match=r"^found grey levels of 16 bits, a legend is for colours"):
+        legend.rain_rates(Image.fromarray(np.array([[0, 300]], np.uint16)), Counter())
+    grey = legend.rain_rates(Image.fromarray(np.array([[0, 255]], np.uint8)), Counter())
+    np.testing.assert_array_equal(grey, [[0, 10]])
+
+
 def test_colours_are_the_rates_of_the_legend(tmp_path):
     path = tmp_path / "legend.csv"
     path.write_text("colour,rain_rate_mm_h\n#FF0000, 12.5\n#00ff00,0\n#0000ff,\n\n#010203,999\n")

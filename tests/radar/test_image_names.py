@@ -44,6 +44,21 @@ def test_a_pattern_without_a_slash_is_that_of_the_name_however_deep(tmp_path):
     assert [file.second for file in files] == seconds((2021, 1, 1, 6, 25), (2021, 1, 1, 6, 30))
 
 
+def test_linked_folders_are_not_followed_and_said_in_the_log(tmp_path, caplog):
+    folder = touch(tmp_path / "images", "2021010100.png")
+    touch(tmp_path / "elsewhere", "2021010101.png")
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    (folder / "a").mkdir()
+    (folder / "a/round").symlink_to(folder)
+    caplog.set_level("INFO", "nowcast")
+    files = image_files(folder, "%Y%m%d%H.png")
+    assert [file.name for file in files] == ["2021010100.png"]
+    assert f"{folder}: passed over 2 linked folders, such as a/round" in caplog.text
+    (folder / "2021010100.png").unlink()
+    with pytest.raises(InputError, match="found no file, and 2 linked folders that are not follow"):
+        image_files(folder, "%Y%m%d%H.png")
+
+
 @pytest.mark.parametrize(
     ("pattern", "names", "found"),
     [

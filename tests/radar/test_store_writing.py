@@ -224,14 +224,13 @@ def test_a_killed_preparation_continues_where_it_stopped(store_path, tmp_path):
 
 
 def test_the_same_store_is_recognised_and_another_not_replaced_unasked(store_path):
-    assert already_prepared(store_path.with_name("none.h5"), "abc", overwrite=False) is None
-    assert already_prepared(store_path, "abc", overwrite=False) is not None
-    assert already_prepared(store_path, "abd", overwrite=True) is None
+    assert already_prepared(store_path.with_name("none.h5"), "abc", "lz4") is None
+    assert already_prepared(store_path, "abc", "lz4") is not None
     with pytest.raises(InputError, match="other settings"):
-        already_prepared(store_path, "abd", overwrite=False)
+        already_prepared(store_path, "abd", "lz4")
     store_path.write_text("a letter")
     with pytest.raises(InputError, match="no frame store"):
-        already_prepared(store_path, "abc", overwrite=False)
+        already_prepared(store_path, "abc", "lz4")
     assert store_path.read_text() == "a letter"
 
 
@@ -239,9 +238,9 @@ def test_parts_left_beside_the_same_store_are_removed(store_path):
     parts_folder(store_path).mkdir()
     (parts_folder(store_path) / "block-0.h5").touch()
     with pytest.raises(InputError):
-        already_prepared(store_path, "abd", overwrite=False)
+        already_prepared(store_path, "abd", "lz4")
     assert parts_folder(store_path).exists()
-    already_prepared(store_path, "abc", overwrite=False)
+    already_prepared(store_path, "abc", "lz4")
     assert [path.name for path in store_path.parent.iterdir()] == ["rain.h5"]
 
 

@@ -9,7 +9,7 @@ from small_runs import INHIBITION, NETWORK, STEPS, data, run, weights
 from test_data import train_batches
 
 from nowcast.errors import InputError
-from nowcast.models.checkpoint import KEY, read_checkpoint
+from nowcast.models.checkpoint import read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster
 from nowcast.training.protocol import finetune, pretrain
 from nowcast.training.sampling import SamplingSettings
@@ -113,20 +113,6 @@ def test_a_run_is_not_resumed_with_other_sampling(wide, tmp_path):
                 ANYWHERE, data(wide), STEPS, run(tmp_path), None, replace(EVERYTHING, **change)
             )
     assert path.read_bytes() == before
-
-
-def test_a_run_from_before_there_was_sampling_goes_on(store, tmp_path):
-    path = pretrain(NETWORK, data(store), ONE, run(tmp_path, valid_clips=0))
-    content = torch.load(path, weights_only=True)
-    del content[KEY]["run"]["sampling"], content[KEY]["run"]["data"]["in_memory"]
-    torch.save(content, path)
-    with pytest.raises(InputError, match=r"run\.sampling\.flips = False, asked for True"):
-        pretrain(
-            NETWORK, data(store), STEPS, run(tmp_path, valid_clips=0), None,
-            SamplingSettings(flips=True),
-        )  # fmt: skip
-    pretrain(NETWORK, data(store), replace(STEPS, steps=2), run(tmp_path, valid_clips=0))
-    assert read_checkpoint(path)[1]["global_step"] == 2
 
 
 def test_the_rain_that_is_drawn_is_said_once_as_training_starts(wide, tmp_path, caplog):

@@ -106,13 +106,6 @@ def test_rain_of_a_clip_is_the_mean_over_its_timestamps_missing_ones_dry(
         assert value == pytest.approx(math.fsum(frames) / length, rel=1e-12)
 
 
-def test_rain_that_is_none_is_refused():
-    rain = np.array([0.1, np.nan], np.float32)
-    sequence = Sequence("place 3", "train", every(6, [0, 1]), {}, 0, rain)
-    with pytest.raises(InputError, match=r"sequence place 3: found rain outside of \[0, 1\]"):
-        clip_rain(sequence, sequence.times, 1, 6)
-
-
 def test_chances_are_a_mixture_and_their_weights_make_means_unbiased():
     draw = RainyDraw(RAIN, share=0.6)
     expected = [0.4 / 10 + 0.6 * s / math.fsum(RAIN) for s in RAIN]

@@ -172,6 +172,7 @@ def test_a_split_without_rain_is_drawn_from_uniformly_with_a_warning(tmp_path, c
     clips = RandomClips([dry], "train", 5, 0, SamplingSettings(rain_share=0.9))
     assert drawn(clips, 100) == drawn(RandomClips([dry], "train", 5, 0), 100)
     np.testing.assert_allclose(clips.rainy.weights, 1, rtol=1e-14)
+    caplog.clear()
     clips.rainy.describe()
     assert [(r.levelname, r.message) for r in caplog.records] == [
         ("WARNING", "sampling: none of the 28 clips has rain, all are equally likely")

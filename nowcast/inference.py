@@ -13,9 +13,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
+from nowcast.method import NowcastMethod
 from nowcast.models.checkpoint import TrainedNetwork, load
 from nowcast.models.encoder_forecaster import EncoderForecaster
-from nowcast.models.method import NowcastMethod
 from nowcast.radar.clips import as_seconds
 from nowcast.radar.events import HIGHEST_DBZ
 from nowcast.radar.units import ZRRelation, pixel_to_rain_rate, rain_rate_to_pixel

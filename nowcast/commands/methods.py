@@ -7,8 +7,8 @@ from typing import Literal
 from nowcast.device import choose_device
 from nowcast.errors import InputError
 from nowcast.memory import keep_freed_memory
+from nowcast.method import NowcastMethod
 from nowcast.models.checkpoint import TrainedNetwork, load
-from nowcast.models.method import NowcastMethod
 from nowcast.models.optical_flow import OpticalFlow
 from nowcast.models.persistence import Persistence
 from nowcast.training.data import DataSettings

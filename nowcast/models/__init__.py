@@ -1,4 +1,4 @@
 """Nowcast methods: the ConvGRU encoder-forecaster, persistence and optical flow.
 
-All follow one protocol, `nowcast.models.method.NowcastMethod`.
+All follow one protocol, `nowcast.method.NowcastMethod`.
 """

@@ -1,6 +1,6 @@
 """Scores of nowcasts: the benchmark's scores, its offline protocol, and reports of them."""
 
-from nowcast.verification.offline import NowcastMethod, evaluate
+from nowcast.verification.offline import evaluate
 from nowcast.verification.report import (
     Report,
     make_report,
@@ -15,7 +15,6 @@ from nowcast.verification.weights import balanced_weights
 
 __all__ = [
     "THRESHOLDS_MM_H",
-    "NowcastMethod",
     "Report",
     "Scores",
     "balanced_weights",

@@ -4,22 +4,13 @@ What a clip is and where it comes from is not decided here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 import torch
 
 from nowcast.errors import InputError
+from nowcast.method import NowcastMethod
 from nowcast.progress import progress
 from nowcast.verification.scores import THRESHOLDS_MM_H, Scores
-
-
-@runtime_checkable
-class NowcastMethod(Protocol):
-    """Anything that turns observed frames into a forecast."""
-
-    def forecast(self, frames: torch.Tensor, lead_times: int) -> torch.Tensor:
-        """Pixel values (batch, lead_times, 1, y, x) that follow `frames` (batch, time, 1, y, x)."""
-        ...
 
 
 def evaluate(

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from nowcast.errors import InputError
+from nowcast.method import NowcastMethod
 from nowcast.models.convgru import ConvGRU
 from nowcast.models.encoder_forecaster import (
     AUTHORS,
@@ -16,7 +17,6 @@ from nowcast.models.encoder_forecaster import (
     EncoderForecaster,
     NetworkSettings,
 )
-from nowcast.models.method import NowcastMethod
 
 SMALL = NetworkSettings(hidden=(6, 5, 4), features=(3, 5, 4), up_features=(3, 5, 7))
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nowcast.errors import InputError
-from nowcast.models.method import NowcastMethod
+from nowcast.method import NowcastMethod
 from nowcast.models.optical_flow import OpticalFlow, estimate_motion, extrapolate
 from nowcast.models.persistence import Persistence
 from nowcast.radar.units import ZRRelation, pixel_to_rain_rate, rain_rate_to_pixel

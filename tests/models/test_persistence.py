@@ -2,7 +2,7 @@
 
 import torch
 
-from nowcast.models.method import NowcastMethod
+from nowcast.method import NowcastMethod
 from nowcast.models.persistence import Persistence
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from nowcast.errors import InputError
-from nowcast.verification import NowcastMethod, Scores, evaluate
+from nowcast.method import NowcastMethod
+from nowcast.verification import Scores, evaluate
 
 LEAD_TIMES = 3
 

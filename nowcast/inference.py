@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nowcast.errors import InputError
 from nowcast.method import NowcastMethod
 from nowcast.models.checkpoint import TrainedNetwork, load
-from nowcast.models.encoder_forecaster import EncoderForecaster
+from nowcast.models.network import Network
 from nowcast.radar.clips import as_seconds
 from nowcast.radar.events import HIGHEST_DBZ
 from nowcast.radar.units import ZRRelation, pixel_to_rain_rate, rain_rate_to_pixel
@@ -147,7 +147,7 @@ def _check_grid(model: NowcastMethod, shape: tuple[int, int]) -> None:
 def _padding(model: NowcastMethod, shape: tuple[int, int]) -> tuple[int, int, int, int]:
     """Columns and rows to add: west, east, north, south."""
     network = model.network if isinstance(model, TrainedNetwork) else model
-    stride = network.settings.stride if isinstance(network, EncoderForecaster) else 1
+    stride = network.settings.stride if isinstance(network, Network) else 1
     return 0, -shape[1] % stride, 0, -shape[0] % stride
 
 

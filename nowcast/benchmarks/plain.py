@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from nowcast.models.convgru import ConvGRU, leaky
+from nowcast.models.convgru import ConvGRU, RecurrentLayer, leaky
 from nowcast.models.encoder_forecaster import EncoderForecaster, EncoderStage, ForecasterStage
 
 
@@ -57,9 +57,10 @@ def plain_forward(
 
 
 def _recur(
-    rnn: ConvGRU, x: Tensor | None, state: Tensor, steps: int, inputs_at_once: bool
+    rnn: RecurrentLayer, x: Tensor | None, state: Tensor, steps: int, inputs_at_once: bool
 ) -> tuple[Tensor, Tensor]:
     """All states and the last, one time step after the other."""
+    assert isinstance(rnn, ConvGRU)
     shares = None
     if x is not None and rnn.i2h is not None and inputs_at_once:
         shares = rnn.i2h(x.reshape(-1, *x.shape[2:]))

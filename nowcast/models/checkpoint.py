@@ -2,6 +2,7 @@
 
 A checkpoint is a file of the training engine (Lightning) whose `state_dict` has the network under
 the prefix "network." and which holds, under the key "nowcast", a description made of plain values.
+Checkpoints of the 2019 PyTorch port's TrajGRU are known by their names and taken like our own.
 Nothing is unpickled but tensors and plain values.
 """
 
@@ -14,7 +15,10 @@ import torch
 from torch import Tensor
 
 from nowcast.errors import InputError
-from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
+from nowcast.models.build import build_network
+from nowcast.models.network import Network
+from nowcast.models.port_2019 import convert, port_state
+from nowcast.models.settings import NetworkSettings
 
 KEY = "nowcast"
 FORMAT = 1
@@ -54,7 +58,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
     """Read a checkpoint without running any code that it may contain.
 
     Returns:
-        Its description and its whole content.
+        Its description and its whole content; of a checkpoint of the 2019 port, a state dict with
+        our names and the benchmark's times and frames, which the port was made for and its file
+        does not tell.
 
     Raises:
         InputError: if the file is missing, is no checkpoint, or is one of something else.
@@ -71,6 +77,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
             "expected one that training wrote"
         ) from error
     entry = content.get(KEY) if isinstance(content, dict) else None
+    if entry is None and (state := port_state(content)) is not None:
+        return _read_port(state, path)
     if not isinstance(entry, dict) or "state_dict" not in content:
         raise InputError(f"{path}: found a file without {KEY!r} entry, expected a checkpoint")
     if entry.get("format") != FORMAT:
@@ -84,15 +92,34 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
         raise InputError(f"{path}: found an unusable description ({error})") from error
 
 
+def _read_port(state: dict[str, Any], path: Path) -> tuple[Description, dict[str, Any]]:
+    try:
+        settings, weights = convert(state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    description = Description(
+        network=settings,
+        step_minutes=6,
+        input_frames=5,
+        lead_times=20,
+        frame_shape=(480, 480),
+        inhibition=None,
+        run={"source": "the 2019 PyTorch port (Hzzone/Precipitation-Nowcasting)"},
+    )
+    return description, {
+        "state_dict": {f"{PREFIX}{name}": value for name, value in weights.items()}
+    }
+
+
 @dataclass
 class TrainedNetwork:
     """A network ready to forecast, and what must be known to feed it; a `NowcastMethod`."""
 
-    network: EncoderForecaster
+    network: Network
     description: Description
 
     def forecast(self, frames: Tensor, lead_times: int) -> Tensor:
-        """See `EncoderForecaster.forecast`."""
+        """See `Network.forecast`."""
         return self.network.forecast(frames, lead_times)
 
 
@@ -100,7 +127,7 @@ def load(path: str | os.PathLike[str]) -> TrainedNetwork:
     """Load the network of a checkpoint, ready to forecast; MEmeL layers are left out.
 
     Args:
-        path: checkpoint that training wrote.
+        path: checkpoint that training wrote, or one of the 2019 PyTorch port's TrajGRU.
 
     Returns:
         The network on the CPU in evaluation mode, with its description.
@@ -109,14 +136,12 @@ def load(path: str | os.PathLike[str]) -> TrainedNetwork:
         InputError: if the file is no such checkpoint or its weights do not fit its description.
     """
     description, content = read_checkpoint(path)
-    network = EncoderForecaster(description.network)
+    network = build_network(description.network, description.input_frames, description.lead_times)
     load_weights(network, content, path)
     return TrainedNetwork(network.eval(), description)
 
 
-def load_weights(
-    network: EncoderForecaster, content: dict[str, Any], path: str | os.PathLike[str]
-) -> None:
+def load_weights(network: Network, content: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Put a checkpoint's weights into a network.
 
     Statistics of MEmeL layers are taken where checkpoint and network both have the layer, and are

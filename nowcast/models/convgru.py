@@ -1,4 +1,10 @@
-"""The convolutional gated recurrent unit of the HKO-7 benchmark."""
+"""The convolutional gated recurrent unit of the HKO-7 benchmark.
+
+What it shares with the TrajGRU, the gates and the way through a sequence, stands here too.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,54 +19,46 @@ def leaky(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, NEGATIVE_SLOPE)
 
 
-class ConvGRUCell(nn.Module):
-    """One time step of a ConvGRU, given the input's share of the gates.
+def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor) -> Tensor:
+    """The gates of a ConvGRU or TrajGRU.
 
     h' = u ∘ h + (1 − u) ∘ n with u = σ(i2h_u + h2h_u), r = σ(i2h_r + h2h_r) and
     n = leaky(i2h_n + r ∘ h2h_n), channels in the order reset, update, candidate (Shi et al.,
-    NeurIPS 2017, Eq. 1 with the activation of their code).
+    NeurIPS 2017, Eq. 1 and 3 with the activation of their code).
+
+    Args:
+        i2h: the input's share of the gates (batch, 3 hidden, y, x), None without input.
+        h2h: the state's share, of the same shape.
+        h: the state (batch, hidden, y, x).
+    """
+    reset, update, candidate = h2h.chunk(3, dim=1)
+    if i2h is not None:
+        i2h_reset, i2h_update, i2h_candidate = i2h.chunk(3, dim=1)
+        reset, update = reset + i2h_reset, update + i2h_update
+    candidate = torch.sigmoid(reset) * candidate
+    if i2h is not None:
+        candidate = candidate + i2h_candidate
+    candidate = leaky(candidate)
+    return candidate + torch.sigmoid(update) * (h - candidate)
+
+
+class RecurrentLayer(nn.Module):
+    """A recurrent cell over a sequence; the input is convolved once for all time steps.
 
     Args:
         hidden: channels of the state.
-        state_kernel: side of the state-to-state (h2h) kernel, odd.
     """
 
-    def __init__(self, hidden: int, state_kernel: int) -> None:
-        super().__init__()
-        self.h2h = nn.Conv2d(hidden, 3 * hidden, state_kernel, padding=state_kernel // 2)
+    cell: nn.Module
+    """Makes the next state of the input's share in it and the state."""
 
-    def forward(self, i2h: Tensor | None, h: Tensor) -> Tensor:
-        """State (batch, hidden, y, x) and input's share (batch, 3 hidden, y, x) to next state."""
-        reset, update, candidate = self.h2h(h).chunk(3, dim=1)
-        if i2h is not None:
-            i2h_reset, i2h_update, i2h_candidate = i2h.chunk(3, dim=1)
-            reset, update = reset + i2h_reset, update + i2h_update
-        candidate = torch.sigmoid(reset) * candidate
-        if i2h is not None:
-            candidate = candidate + i2h_candidate
-        candidate = leaky(candidate)
-        return candidate + torch.sigmoid(update) * (h - candidate)
-
-
-class ConvGRU(nn.Module):
-    """A ConvGRU over a sequence; the input is convolved once for all time steps.
-
-    Args:
-        inputs: channels of the input; 0 for a network that runs without input.
-        hidden: channels of the state.
-        state_kernel: side of the state-to-state (h2h) kernel, odd.
-        input_kernel: side of the input-to-state (i2h) kernel, odd.
-    """
-
-    def __init__(self, inputs: int, hidden: int, state_kernel: int, input_kernel: int = 3) -> None:
+    def __init__(self, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.i2h = (
-            nn.Conv2d(inputs, 3 * hidden, input_kernel, padding=input_kernel // 2)
-            if inputs
-            else None
-        )
-        self.cell = ConvGRUCell(hidden, state_kernel)
+
+    def shares(self, x: Tensor) -> Sequence[Any]:
+        """The input's share in each time step, for the cell, of (time, batch, channel, y, x)."""
+        raise NotImplementedError
 
     def forward(
         self, x: Tensor | None, state: Tensor | None = None, steps: int | None = None
@@ -75,22 +73,74 @@ class ConvGRU(nn.Module):
         Returns:
             States (time, batch, hidden, y, x) and the last of them.
         """
-        shares: list[Tensor | None]
-        if x is None:
-            if steps is None:
-                raise ValueError("ConvGRU: without input the number of steps is needed")
+        name = type(self).__name__
+        shares: Sequence[Any]
+        if x is not None:
+            shares = self.shares(x)
+        elif steps is not None:
             shares = [None] * steps
-        elif self.i2h is None:
-            raise ValueError("ConvGRU: built without input, called with one")
         else:
-            time, batch = x.shape[:2]
-            shares = list(self.i2h(x.flatten(0, 1)).unflatten(0, (time, batch)).unbind(0))
+            raise ValueError(f"{name}: without input the number of steps is needed")
         if state is None:
             if x is None:
-                raise ValueError("ConvGRU: without input a state is needed")
+                raise ValueError(f"{name}: without input a state is needed")
             state = x.new_zeros(x.shape[1], self.hidden, *x.shape[-2:])
         states = []
         for share in shares:
             state = self.cell(share, state)
             states.append(state)
         return torch.stack(states), state
+
+
+def convolved(convolution: nn.Conv2d | None, x: Tensor) -> Sequence[Tensor]:
+    """A convolution of each time step of (time, batch, channel, y, x), all at once.
+
+    Raises:
+        ValueError: if there is no convolution, as in a layer that was built without input.
+    """
+    if convolution is None:
+        raise ValueError("recurrent layer: built without input, called with one")
+    return convolution(x.flatten(0, 1)).unflatten(0, x.shape[:2]).unbind(0)
+
+
+class ConvGRUCell(nn.Module):
+    """One time step of a ConvGRU, given the input's share of the gates; see `next_state`.
+
+    Args:
+        hidden: channels of the state.
+        state_kernel: side of the state-to-state (h2h) kernel, odd.
+    """
+
+    def __init__(self, hidden: int, state_kernel: int) -> None:
+        super().__init__()
+        self.h2h = nn.Conv2d(hidden, 3 * hidden, state_kernel, padding=state_kernel // 2)
+
+    def forward(self, i2h: Tensor | None, h: Tensor) -> Tensor:
+        """State (batch, hidden, y, x) and input's share (batch, 3 hidden, y, x) to next state."""
+        return next_state(i2h, self.h2h(h), h)
+
+
+class ConvGRU(RecurrentLayer):
+    """A ConvGRU over a sequence.
+
+    Args:
+        inputs: channels of the input; 0 for a network that runs without input.
+        hidden: channels of the state.
+        state_kernel: side of the state-to-state (h2h) kernel, odd.
+        input_kernel: side of the input-to-state (i2h) kernel, odd.
+    """
+
+    cell: ConvGRUCell
+
+    def __init__(self, inputs: int, hidden: int, state_kernel: int, input_kernel: int = 3) -> None:
+        super().__init__(hidden)
+        self.i2h = (
+            nn.Conv2d(inputs, 3 * hidden, input_kernel, padding=input_kernel // 2)
+            if inputs
+            else None
+        )
+        self.cell = ConvGRUCell(hidden, state_kernel)
+
+    def shares(self, x: Tensor) -> Sequence[Tensor]:
+        """The input's share of the gates (batch, 3 hidden, y, x) in each time step."""
+        return convolved(self.i2h, x)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
-from nowcast.models.encoder_forecaster import NetworkSettings
+from nowcast.models.settings import NetworkSettings
 from nowcast.radar.store import FrameStore
 from nowcast.training.sampling import SamplingSettings
 

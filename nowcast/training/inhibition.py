@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +10,40 @@ import torch
 
 from nowcast import memel
 from nowcast.errors import InputError
+from nowcast.models.build import build_network
 from nowcast.models.checkpoint import Description, TrainedNetwork, load_weights, read_checkpoint
 from nowcast.models.encoder_forecaster import EncoderForecaster
+from nowcast.models.network import Network
 
 Inhibition = Mapping[str, Any]
 """Settings of `MEmeL`, and `at`: names or globs of the modules that a layer follows."""
 
-HIDDEN_STATES = ("encoder.stages.*.rnn.cell", "forecaster.stages.*.rnn.cell")
-"""Where the paper puts its six layers (E.1): after each ConvGRU's hidden state."""
+HIDDEN_STATES = EncoderForecaster.hidden_states
+"""Where the paper puts its six layers (E.1): after each recurrent layer's hidden state.
+
+Asked of a network without recurrence, it means that network's own hidden states: see `places`.
+"""
 
 
-def insert_layers(network: EncoderForecaster, inhibition: Inhibition) -> None:
+def places(network: Network, at: Sequence[str]) -> Sequence[str]:
+    """Names or globs of modules, where `HIDDEN_STATES` stands for any network's hidden states."""
+    return network.hidden_states if tuple(at) == HIDDEN_STATES else at
+
+
+def insert_layers(network: Network, inhibition: Inhibition) -> None:
     """Insert MEmeL layers.
 
     Raises:
         InputError: for settings that are out of range, or a name that matches no module.
     """
     try:
-        memel.insert(network, **inhibition)
+        memel.insert(network, **{**inhibition, "at": places(network, inhibition["at"])})
     except ValueError as error:
         raise InputError(str(error)) from error
 
 
 def keep_statistics(
-    network: EncoderForecaster,
+    network: Network,
     checkpoint: Path,
     description: Description,
     store: Path,
@@ -74,19 +84,19 @@ def load_inhibited(path: str | os.PathLike[str]) -> TrainedNetwork:
     description, content = read_checkpoint(path)
     if description.inhibition is None:
         raise InputError(f"{path}: was trained without MEmeL, expected a network with its layers")
-    network = EncoderForecaster(description.network)
+    network = build_network(description.network, description.input_frames, description.lead_times)
     insert_layers(network, {**description.inhibition, "in_evaluation": True})
     load_weights(network, content, path)
     return TrainedNetwork(network.eval(), description)
 
 
-def check_layers(network: EncoderForecaster, batch_size: int, frame_shape: tuple[int, int]) -> None:
+def check_layers(network: Network, batch_size: int, frame_shape: tuple[int, int]) -> None:
     """Refuse MEmeL layers that cannot work, by a forward without numbers.
 
     Raises:
         InputError: such as for a selection of more activations than there are.
     """
-    frames = torch.empty(batch_size, 1, 1, *frame_shape, device="meta")
+    frames = torch.empty(batch_size, network.input_frames or 1, 1, *frame_shape, device="meta")
     try:
         copy.deepcopy(network).to("meta").train()(frames, lead_times=1)
     except (ValueError, TypeError) as error:

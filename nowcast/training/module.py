@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nowcast.errors import InputError
 from nowcast.models.checkpoint import KEY, Description
-from nowcast.models.encoder_forecaster import EncoderForecaster
+from nowcast.models.network import Network
 from nowcast.training.data import Clip, split_clip
 from nowcast.training.loss import balanced_loss
 from nowcast.verification.scores import Scores
@@ -73,7 +73,7 @@ class OptimizationSettings:
 
 
 class NowcastModule(pl.LightningModule):
-    """Trains an encoder-forecaster on clips with the benchmark's balanced loss.
+    """Trains a network on clips with the benchmark's balanced loss.
 
     Args:
         network: what is trained, with MEmeL layers inserted or not.
@@ -83,7 +83,7 @@ class NowcastModule(pl.LightningModule):
 
     def __init__(
         self,
-        network: EncoderForecaster,
+        network: Network,
         optimization: OptimizationSettings,
         description: Description,
     ) -> None:

@@ -21,8 +21,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from nowcast import memel
 from nowcast.errors import InputError
 from nowcast.memory import keep_freed_memory
+from nowcast.models.build import build_network
 from nowcast.models.checkpoint import Description, load_weights, read_checkpoint
-from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
+from nowcast.models.network import Network
+from nowcast.models.settings import NetworkSettings
 from nowcast.radar.store import FrameStore
 from nowcast.training.augmentation import check_crop, shape_in_training
 from nowcast.training.callbacks import (
@@ -38,6 +40,7 @@ from nowcast.training.inhibition import (
     check_layers,
     insert_layers,
     keep_statistics,
+    places,
 )
 from nowcast.training.module import NowcastModule, OptimizationSettings
 from nowcast.training.monosemanticity import LogMonosemanticity
@@ -75,7 +78,7 @@ def pretrain(
         Stopped: on Ctrl-C or SIGTERM, after the step is done and the checkpoint saved.
     """
     pl.seed_everything(run.seed, verbose=False)
-    model = EncoderForecaster(network)
+    model = build_network(network, data.input_frames, data.lead_times)
     if inhibition is not None:
         insert_layers(model, inhibition)
     return _train(model, data, optimization, run, inhibition, sampling, started_from=None)
@@ -118,8 +121,14 @@ def finetune(
             f"{checkpoint}: trained on steps of {description.step_minutes:g} minutes, "
             f"the data is asked for at {data.step_minutes:g}"
         )
+    trained, asked = ((d.input_frames, d.lead_times) for d in (description, data))
+    if description.network.recurrence == "none" and trained != asked:
+        raise InputError(
+            f"{checkpoint}: is a 2-D CNN of {trained[0]} input frames and {trained[1]} lead times, "
+            f"the data is asked for with {asked[0]} and {asked[1]}"
+        )
     pl.seed_everything(run.seed, verbose=False)
-    model = EncoderForecaster(description.network)
+    model = build_network(description.network, data.input_frames, data.lead_times)
     if inhibition is not None:
         insert_layers(model, inhibition)
     load_weights(model, content, checkpoint)
@@ -140,7 +149,7 @@ def finetune(
 
 
 def _train(
-    model: EncoderForecaster,
+    model: Network,
     data: DataSettings,
     optimization: OptimizationSettings,
     run: RunSettings,
@@ -159,7 +168,9 @@ def _train(
         input_frames=data.input_frames,
         lead_times=data.lead_times,
         frame_shape=shape_in_training(store, sampling),
-        inhibition=None if inhibition is None else plain(inhibition),
+        inhibition=None
+        if inhibition is None
+        else plain({**inhibition, "at": places(model, inhibition["at"])}),
         run=plain(
             {
                 # The store's content, not its place, decides; so do not workers or validation.
@@ -242,7 +253,7 @@ def _trainer(
     )
 
 
-def check_frame_shape(model: EncoderForecaster, store: FrameStore) -> None:
+def check_frame_shape(model: Network, store: FrameStore) -> None:
     """Refuse frames whose sides the network's levels do not divide.
 
     Raises:

@@ -15,8 +15,9 @@ from torch import Tensor
 from nowcast import memel
 from nowcast.device import choose_device
 from nowcast.errors import InputError
+from nowcast.models.build import build_network
 from nowcast.models.checkpoint import load_weights, read_checkpoint
-from nowcast.models.encoder_forecaster import EncoderForecaster
+from nowcast.models.network import Network
 from nowcast.progress import progress
 from nowcast.training.data import DataSettings, RandomClips, split_clip
 from nowcast.training.inhibition import HIDDEN_STATES, insert_layers, keep_statistics
@@ -85,7 +86,7 @@ def measure_update_effects(
             f"{checkpoint}: trained on steps of {description.step_minutes:g} minutes, "
             f"the data is asked for at {data.step_minutes:g}"
         )
-    network = EncoderForecaster(description.network)
+    network = build_network(description.network, description.input_frames, description.lead_times)
     trained = description.inhibition or {"at": HIDDEN_STATES}
     wanted = {
         name: value
@@ -128,7 +129,7 @@ class _Trial:
 
     def __init__(
         self,
-        network: EncoderForecaster,
+        network: Network,
         optimizer: Literal["adam", "sgd"],
         learning_rate: float,
         content: dict[str, Any],

@@ -11,12 +11,8 @@ from torch.nn import functional
 from nowcast.errors import InputError
 from nowcast.method import NowcastMethod
 from nowcast.models.convgru import ConvGRU
-from nowcast.models.encoder_forecaster import (
-    AUTHORS,
-    PORT_2019,
-    EncoderForecaster,
-    NetworkSettings,
-)
+from nowcast.models.encoder_forecaster import EncoderForecaster
+from nowcast.models.settings import AUTHORS, PORT_2019, NetworkSettings
 
 SMALL = NetworkSettings(hidden=(6, 5, 4), features=(3, 5, 4), up_features=(3, 5, 7))
 

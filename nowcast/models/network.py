@@ -1,0 +1,116 @@
+"""What all networks have in common, whatever runs at their levels.
+
+Everything that trains, loads or evaluates a network takes a `Network`; which one it is, only
+`nowcast.models.build` decides.
+"""
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nowcast.errors import InputError
+from nowcast.models.convgru import NEGATIVE_SLOPE
+from nowcast.models.settings import NetworkSettings
+
+
+class Network(nn.Module):
+    """Frames in, frames out, through an encoder and a forecaster; a `NowcastMethod`.
+
+    Args:
+        settings: shape of the network.
+    """
+
+    encoder: nn.Module
+    forecaster: nn.Module
+
+    hidden_states: ClassVar[tuple[str, ...]]
+    """Globs of the modules whose outputs are the hidden states."""
+
+    input_frames: int | None = None
+    """The one number of frames that it can see; None for any."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, frames: Tensor, lead_times: int) -> Tensor:
+        """Forecast, without clipping, differentiable.
+
+        Args:
+            frames: pixel values (batch, time, 1, y, x), oldest first.
+            lead_times: how many frames to forecast.
+
+        Returns:
+            Pixel values (batch, lead_times, 1, y, x); the training loss wants them unclipped.
+
+        Raises:
+            InputError: if a side of the frames is no multiple of the network's stride, or it cannot
+                see so many of them.
+        """
+        raise NotImplementedError
+
+    def forecast(self, frames: Tensor, lead_times: int) -> Tensor:
+        """Forecast in evaluation mode, without gradient, clipped to [0, 1].
+
+        Frames and forecast are (batch, time, 1, y, x) on any device; the network stays on its own
+        and keeps the mode it was in.
+        """
+        training, home = self.training, next(self.parameters())
+        self.eval()
+        try:
+            with torch.inference_mode():
+                forecast = self(frames.to(home), lead_times).clamp(0, 1)
+        finally:
+            self.train(training)
+        return forecast.to(frames)
+
+    def check_frames(self, frames: Tensor) -> None:
+        """Refuse frames that the network cannot see.
+
+        Raises:
+            InputError: for their number or sides.
+        """
+        if self.input_frames not in (None, frames.shape[1]):
+            raise InputError(
+                f"network: found {frames.shape[1]} frames, it was built for {self.input_frames}"
+            )
+        side = self.settings.stride
+        if frames.shape[-1] % side or frames.shape[-2] % side:
+            raise InputError(
+                f"network: frames are {frames.shape[-2]} × {frames.shape[-1]}, "
+                f"expected sides that are multiples of {side}"
+            )
+
+    def make_ready(self) -> None:
+        """Draw the initial weights that the settings ask for, and lay them out for speed."""
+        if self.settings.initial_weights == "authors":
+            self.apply(_draw_authors_weights)
+        # Faster convolutions on CPU and GPU; torch's stubs do not know this form of `to`.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def each_frame(function: Callable[[Tensor], Tensor], sequence: Tensor) -> Tensor:
+    """Apply a function of (frames, channel, y, x) to every frame of (time, batch, …) at once."""
+    return function(sequence.flatten(0, 1)).unflatten(0, sequence.shape[:2])
+
+
+def coordinates_of(frames: Tensor) -> Tensor:
+    """Channels x and y, in [−1, 1] over the grid of (…, y, x), and ones: (3, y, x)."""
+    height, width = frames.shape[-2:]
+    precise = torch.promote_types(frames.dtype, torch.float32)
+    y = torch.linspace(-1, 1, height, dtype=precise).to(frames).view(height, 1)
+    x = torch.linspace(-1, 1, width, dtype=precise).to(frames).view(1, width)
+    return torch.stack(torch.broadcast_tensors(x, y, torch.ones_like(x)))
+
+
+def _draw_authors_weights(module: nn.Module) -> None:
+    """Gaussian of variance 2 / ((1 + slope²) · mean of fan-in and fan-out), biases zero."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        first, second, *kernel = module.weight.shape
+        fan = (first + second) / 2 * math.prod(kernel)
+        nn.init.normal_(module.weight, std=math.sqrt(2 / ((1 + NEGATIVE_SLOPE**2) * fan)))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

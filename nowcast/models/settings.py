@@ -1,0 +1,117 @@
+"""The shape of a network, and the published forms; the networks themselves stand beside."""
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+from nowcast.errors import InputError
+
+Recurrence = Literal["ConvGRU", "TrajGRU", "none"]
+
+READ_BY: dict[str, tuple[Recurrence, ...]] = {
+    "state_kernels": ("ConvGRU", "none"),
+    "encoder_links": ("TrajGRU",),
+    "forecaster_links": ("TrajGRU",),
+}
+"""Settings that only some recurrences have a use for; the others refuse values of one's own."""
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Shape of a network; the defaults are the benchmark's ConvGRU, in the authors' form.
+
+    Every tuple goes from the finest to the coarsest level. The forms of the authors and of the 2019
+    PyTorch port are `AUTHORS`, `AUTHORS_TRAJGRU`, `PORT_2019` and `PORT_2019_TRAJGRU`.
+
+    Args:
+        recurrence: what runs at each level: "ConvGRU", "TrajGRU", or "none" for a convolution over
+            all frames at once (a 2-D CNN), which is built for one number of frames.
+        hidden: channels of the states, or of a 2-D CNN's hidden activations.
+        features: channels after each downsampling convolution.
+        up_features: channels after each upsampling deconvolution.
+        strides: factor between levels; a frame's sides must be multiples of their product.
+        down_kernels: sides of the downsampling kernels (padding 1).
+        up_kernels: sides of the upsampling kernels (padding 1).
+        state_kernels: sides of the state-to-state kernels, or of a 2-D CNN's hidden convolutions. A
+            TrajGRU has links instead.
+        encoder_links: places that each pixel of a TrajGRU's next state is linked to, in the
+            encoder.
+        forecaster_links: the same in the forecaster.
+        coordinates: give the network x and y in [−1, 1] over the grid and a channel of ones beside
+            the frame. A network meant for any grid goes without.
+        deconvolution_bias: whether deconvolutions have a bias.
+        initial_weights: "authors" draws from a Gaussian of variance 2 / (1.04 · mean of fan-in and
+            fan-out) with zero biases, and lets TrajGRU's links start at the pixel itself; "pytorch"
+            keeps PyTorch's default.
+    """
+
+    recurrence: Recurrence = "ConvGRU"
+    hidden: tuple[int, ...] = (64, 192, 192)
+    features: tuple[int, ...] = (8, 192, 192)
+    up_features: tuple[int, ...] = (8, 192, 192)
+    strides: tuple[int, ...] = (5, 3, 2)
+    down_kernels: tuple[int, ...] = (7, 5, 3)
+    up_kernels: tuple[int, ...] = (7, 5, 4)
+    state_kernels: tuple[int, ...] = (5, 5, 3)
+    encoder_links: tuple[int, ...] = (13, 13, 9)
+    forecaster_links: tuple[int, ...] = (13, 13, 9)
+    coordinates: bool = True
+    deconvolution_bias: bool = False
+    initial_weights: Literal["authors", "pytorch"] = "authors"
+
+    def __post_init__(self) -> None:
+        if self.recurrence not in get_args(Recurrence):
+            raise InputError(
+                f"network settings: recurrence is {self.recurrence!r}, expected one of "
+                f"{', '.join(get_args(Recurrence))}"
+            )
+        tuples = {k: tuple(v) for k, v in vars(self).items() if isinstance(v, tuple | list)}
+        defaults = {field.name: field.default for field in fields(self)}
+        for name, values in tuples.items():
+            object.__setattr__(self, name, values)
+            if self.recurrence not in READ_BY.get(name, get_args(Recurrence)):
+                if values != defaults[name]:
+                    raise InputError(
+                        f"network settings: {name} is {values}, which recurrence "
+                        f"{self.recurrence} has no use for; expected it left out"
+                    )
+                continue
+            if len(values) != len(tuples["hidden"]):
+                raise InputError(
+                    f"network settings: {name} has {len(values)} levels, "
+                    f"hidden has {len(tuples['hidden'])}; expected the same"
+                )
+            if not values or min(values) < 1:
+                raise InputError(f"network settings: {name} is {values}, expected values above 0")
+
+        # With padding 1, only such kernels divide a side by the stride and multiply it back.
+        for stride, down, up in zip(self.strides, self.down_kernels, self.up_kernels, strict=True):
+            if not 3 <= down <= stride + 2 or up != stride + 2:
+                raise InputError(
+                    f"network settings: stride {stride} has kernels {down} down and {up} up, "
+                    f"expected 3 to {stride + 2} down and {stride + 2} up"
+                )
+        if not all(kernel % 2 for kernel in self.state_kernels):
+            raise InputError(
+                f"network settings: state_kernels is {self.state_kernels}, expected odd sizes"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Factor between the frame and the coarsest level; sides must be multiples of it."""
+        return math.prod(self.strides)
+
+
+AUTHORS = NetworkSettings()
+"""The ConvGRU of the benchmark's authors (MXNet)."""
+
+AUTHORS_TRAJGRU = NetworkSettings(recurrence="TrajGRU")
+"""The TrajGRU of the benchmark's authors (MXNet)."""
+
+PORT_2019 = NetworkSettings(
+    up_features=(8, 64, 192), coordinates=False, deconvolution_bias=True, initial_weights="pytorch"
+)
+"""A ConvGRU in the form of the PyTorch port of 2019."""
+
+PORT_2019_TRAJGRU = replace(PORT_2019, recurrence="TrajGRU", forecaster_links=(9, 13, 13))
+"""The TrajGRU of the PyTorch port of 2019."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from nowcast.errors import InputError
 from nowcast.radar.archive import SPLITS, HKO7Archive, Split, check_size
 from nowcast.radar.archive_check import find_unreadable
+from nowcast.radar.archive_files import read_exclude_mask
 from nowcast.radar.archive_reading import ArchiveReader
 from nowcast.radar.codecs import Compression
 from nowcast.radar.parts import content_hash
@@ -23,6 +24,7 @@ from nowcast.radar.preparation_report import (
     description,
     report_of,
 )
+from nowcast.radar.static_mask import HKO7_SOURCE, coarse_exclude_mask, exclude_mask_as_text
 from nowcast.radar.store import VERSION, FrameStore, Sequence
 from nowcast.radar.store_writing import already_prepared, write_store
 
@@ -112,7 +114,7 @@ def prepare_hko7(
     if not overwrite and (there := already_prepared(out, fingerprint, compression)):
         return report_of(there, started, already_there=True)
     metadata = {
-        "source": "archive in the HKO-7 layout",
+        "source": HKO7_SOURCE,
         "native_size": size,
         "grid_spacing_km": HKO7_EXTENT_KM / size * crop / side,
     }
@@ -144,12 +146,21 @@ def prepare_hko7(
             size=size,
             crop_to=crop_to,
             downsample_to=downsample_to,
+            exclude_mask=_exclude_mask(reader),
         ),
         fingerprint=fingerprint,
         compression=compression,
         workers=workers,
     )
     return report_of(FrameStore(out), started, already_there=False)
+
+
+def _exclude_mask(reader: ArchiveReader) -> str | None:
+    """The archive's static mask on the grid of the store, as the store keeps it; None without."""
+    if reader.exclude_mask is None:
+        return None
+    exclude = read_exclude_mask(reader.exclude_mask, reader.size)
+    return exclude_mask_as_text(coarse_exclude_mask(exclude, reader.crop_to, reader.factor))
 
 
 def _readable(archive: HKO7Archive, splits: Several[Split], workers: int | None) -> list[Split]:

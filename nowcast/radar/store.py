@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nowcast.errors import InputError
 from nowcast.radar.clips import Times, as_seconds, step_in_seconds
+from nowcast.radar.static_mask import exclude_mask_from_text
 from nowcast.radar.store_chunks import open_unchanged, slice_or_index
 from nowcast.radar.store_contents import (
     TEXT_COLUMNS,
@@ -169,6 +170,23 @@ class FrameStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open()
+
+    @property
+    def exclude_mask(self) -> NDArray[np.bool_] | None:
+        """Pixels bool (y, x) that never count, True = leave out; None where the store has none.
+
+        Stores of events have none, nor have those prepared before it was kept.
+
+        Raises:
+            InputError: what the store keeps is no mask of its frames.
+        """
+        text = self.preparation.get("exclude_mask")
+        if text is None:
+            return None
+        try:
+            return exclude_mask_from_text(text, self.shape)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None
 
     def split(self, name: str) -> tuple[Sequence, ...]:
         """The sequences of one split.

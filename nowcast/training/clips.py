@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from nowcast.errors import InputError
-from nowcast.radar.clips import sequential, valid_starts
+from nowcast.radar.clips import Times, sequential, step_in_seconds, valid_starts
 from nowcast.radar.store import FrameStore, Sequence
 from nowcast.training.augmentation import Fields, augment, shape_in_training
 from nowcast.training.sampling import UNIFORM, RainyDraw, SamplingSettings, clip_rain
+from nowcast.verification.cases import Cases
 
 Clip = tuple[Tensor, Tensor]
 """Frames uint8 (time, 1, y, x) and mask bool of the same shape; or a batch of them."""
@@ -140,6 +141,15 @@ class SequentialClips(Clips):
         stride: frames between the starts of clips.
         at_most: take only so many clips, spread evenly; all where None.
 
+    Attributes:
+        clips: sequence and start of each clip.
+        new_episode: of each, whether it is the first of an episode; one that `at_most` leaves out
+            leaves the others as they are.
+        events: name of the event of each: what all places (tiles) of a radar event or archive saw
+            in one episode, since clips of one event are not independent. It is the part of the
+            sequence's name before the first ":" and the start of the episode in UTC, which is the
+            same for all tiles of a radar event.
+
     Raises:
         InputError: if the split has no valid clip.
     """
@@ -154,11 +164,17 @@ class SequentialClips(Clips):
     ) -> None:
         super().__init__(length, store.shape)
         self.store = store
-        self.clips = [
-            (sequence, start)
-            for sequence in store.split(split)
-            for start, _ in sequential(sequence.times, length, stride, store.step_minutes)
-        ]
+        self.clips: list[tuple[Sequence, np.datetime64]] = []
+        self.new_episode: list[bool] = []
+        self.events: list[str] = []
+        for sequence in store.split(split):
+            name, event = sequence.name.partition(":")[0], ""
+            for start, is_first in sequential(sequence.times, length, stride, store.step_minutes):
+                if is_first:
+                    event = f"{name} {np.datetime_as_string(start, unit='m')}"
+                self.clips.append((sequence, start))
+                self.new_episode.append(is_first)
+                self.events.append(event)
         if not self.clips:
             raise InputError(
                 f"{store.path}: found no clip of {length} frames in split {split!r}, "
@@ -169,6 +185,8 @@ class SequentialClips(Clips):
         if at_most is not None and at_most < len(self.clips):
             chosen = np.linspace(0, len(self.clips) - 1, at_most).round().astype(int)
             self.clips = [self.clips[i] for i in chosen]
+            self.new_episode = [self.new_episode[i] for i in chosen]
+            self.events = [self.events[i] for i in chosen]
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -178,6 +196,25 @@ class SequentialClips(Clips):
         sequence, start = self.clips[index]
         frames, mask, _ = self.store.read(sequence, start, self.length)
         return frames, mask
+
+    def cases(self, clip: Clip, indices: Several[int], input_frames: int) -> Cases:
+        """A batch of clips to forecast and score, with what is known of them.
+
+        Args:
+            clip: what `batch` gave for `indices`.
+            indices: numbers of the clips.
+            input_frames: how many of the frames are inputs; the others are targets.
+        """
+        starts: Times = np.array([self.clips[index][1] for index in indices], "datetime64[s]")
+        seen_s = (input_frames - 1) * step_in_seconds(self.store.step_minutes)
+        issue_times: Times = starts + np.timedelta64(seen_s, "s")
+        return Cases(
+            *split_clip(clip, input_frames),
+            places=tuple(self.clips[index][0].name for index in indices),
+            issue_times=issue_times,
+            events=tuple(self.events[index] for index in indices),
+            new_episode=tuple(self.new_episode[index] for index in indices),
+        )
 
 
 class StepBatches:

@@ -3,12 +3,12 @@
 Which clips these are is `clips`, reading them ahead is `loading`.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
-from torch import Tensor
 
 from nowcast.errors import InputError
 from nowcast.radar.store import FrameStore
@@ -22,6 +22,18 @@ from nowcast.training.clips import (
 )
 from nowcast.training.loading import ClipLoader, in_order
 from nowcast.training.sampling import UNIFORM, SamplingSettings
+from nowcast.verification.cases import Cases
+
+__all__ = [
+    "BatchesToScore",
+    "Clip",
+    "ClipData",
+    "DataSettings",
+    "RandomClips",
+    "SequentialClips",
+    "StepBatches",
+    "split_clip",
+]
 
 
 @dataclass(frozen=True)
@@ -144,21 +156,31 @@ class ClipData(pl.LightningDataModule):
 
 
 class BatchesToScore:
-    """Clips in batches of inputs, targets and the targets' mask; its length is known.
+    """Clips in batches to forecast and score, in their order; the number of batches is known.
 
     Args:
         clips: in the order to score them.
         settings: where they come from.
+        one_by_one: one clip in each batch, as the online protocol takes them, in place of the
+            settings' batch size.
     """
 
-    def __init__(self, clips: SequentialClips, settings: DataSettings) -> None:
-        self.input_frames = settings.input_frames
-        batches = in_order(len(clips), settings.batch_size)
-        self.loader = ClipLoader(clips, batches, settings.workers)
+    def __init__(
+        self, clips: SequentialClips, settings: DataSettings, one_by_one: bool = False
+    ) -> None:
+        self.clips, self.settings = clips, settings
+        self.batches = in_order(len(clips), 1 if one_by_one else settings.batch_size)
+
+    def from_batch(self, number: int) -> "BatchesToScore":
+        """The batches from that one on, counted from 0; those before are not read."""
+        later = copy.copy(self)
+        later.batches = self.batches[number:]
+        return later
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for clip in self.loader:
-            yield split_clip(clip, self.input_frames)
+    def __iter__(self) -> Iterator[Cases]:
+        loader = ClipLoader(self.clips, self.batches, self.settings.workers)
+        for indices, clip in zip(self.batches, loader, strict=True):
+            yield self.clips.cases(clip, indices, self.settings.input_frames)

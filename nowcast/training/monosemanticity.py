@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from nowcast import memel
 from nowcast.errors import InputError
-from nowcast.models.encoder_forecaster import EncoderForecaster
+from nowcast.models.network import Network
 from nowcast.progress import progress
 from nowcast.training.data import BatchesToScore, DataSettings, SequentialClips
-from nowcast.training.inhibition import HIDDEN_STATES, Inhibition
+from nowcast.training.inhibition import HIDDEN_STATES, Inhibition, places
 from nowcast.training.module import NowcastModule
+from nowcast.verification.cases import Cases
 
 Curve = tuple[list[int], list[float]]
 """Steps, and the value at each."""
@@ -55,15 +56,15 @@ class ClipInputs:
         self.clips, self.data, self.shown_as = clips, data, shown_as
 
     def __iter__(self) -> Iterator[Tensor]:
-        batches: Iterable[tuple[Tensor, Tensor, Tensor]] = BatchesToScore(self.clips, self.data)
+        batches: Iterable[Cases] = BatchesToScore(self.clips, self.data)
         if self.shown_as is not None:
             batches = progress(batches, self.shown_as, unit="batches")
-        for inputs, _, _ in batches:
-            yield inputs
+        for cases in batches:
+            yield cases.inputs
 
 
 def profile_network(
-    network: EncoderForecaster,
+    network: Network,
     inputs: ClipInputs,
     at: Sequence[str],
     neurons: memel.Neurons = "element",
@@ -78,7 +79,7 @@ def profile_network(
     Args:
         network: on any device; it is left as it was.
         inputs: of the clips; gone through twice.
-        at: names or globs of the layers.
+        at: names or globs of the layers; the default means any network's hidden states.
         neurons: see `memel.profile`.
         epsilon: see `memel.profile`.
         top: see `memel.profile`.
@@ -93,7 +94,7 @@ def profile_network(
         network(frames.to(home), inputs.data.lead_times)
 
     try:
-        return memel.profile(network, inputs, at, forecast, neurons, epsilon, top)
+        return memel.profile(network, inputs, places(network, at), forecast, neurons, epsilon, top)
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from error
 

@@ -7,7 +7,7 @@ function of other sums.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from nowcast.errors import InputError
 
-Sums = Mapping[str, NDArray[np.generic]]
+Sums = Mapping[str, NDArray[Any]]
 """Sums over clips by name; `clips` is their number."""
 
-Field = torch.Tensor | NDArray[np.generic]
+Field = torch.Tensor | NDArray[Any]
 
 LEAD_TIME = "lead_time"
 
@@ -44,7 +44,7 @@ class Accumulator(ABC):
         if lead_times < 1:
             raise InputError(f"lead times: expected at least 1, found {lead_times}")
         self.lead_times = lead_times
-        self.sums: dict[str, NDArray[np.generic]] = {"clips": np.zeros((), np.int64)}
+        self.sums: dict[str, NDArray[Any]] = {"clips": np.zeros((), np.int64)}
 
     @property
     def clips(self) -> int:
@@ -67,7 +67,7 @@ class Accumulator(ABC):
         """
 
     @abstractmethod
-    def scores_from(self, sums: Sums) -> dict[str, NDArray[np.generic]]:
+    def scores_from(self, sums: Sums) -> dict[str, NDArray[Any]]:
         """Scores that follow from sums, NaN where one is undefined.
 
         Args:
@@ -75,11 +75,11 @@ class Accumulator(ABC):
                 for each of many resamples, say. They are then in front of the scores' axes too.
         """
 
-    def compute(self) -> dict[str, NDArray[np.generic]]:
+    def compute(self) -> dict[str, NDArray[Any]]:
         """Scores by name, with the axes of `DIMENSIONS`."""
         return self.scores_from(self.sums)
 
-    def summary_from(self, sums: Sums) -> dict[str, NDArray[np.generic]]:
+    def summary_from(self, sums: Sums) -> dict[str, NDArray[Any]]:
         """Mean over lead times of every score that follows from sums; counts are left out.
 
         Lead times at which a score is undefined (NaN) are left out of its mean; a score undefined
@@ -91,7 +91,7 @@ class Accumulator(ABC):
             if name not in self.COUNTS
         }
 
-    def summary(self) -> dict[str, NDArray[np.generic]]:
+    def summary(self) -> dict[str, NDArray[Any]]:
         """Mean over lead times of every score that `compute` gives: see `summary_from`."""
         return self.summary_from(self.sums)
 
@@ -105,7 +105,7 @@ class Accumulator(ABC):
         if mine != theirs:
             raise InputError(f"scores to merge: found {theirs}, expected {mine}")
         for name, values in other.sums.items():
-            self.sums[name] = self.sums[name] + values  # type: ignore[operator]
+            self.sums[name] = self.sums[name] + values
         return self
 
     def _described(self) -> str:
@@ -113,11 +113,8 @@ class Accumulator(ABC):
         return f"{type(self).__name__} of {self.lead_times} lead times{axes and ', '}{axes}"
 
 
-def mean_of_defined(values: NDArray[np.generic], axis: int = 0) -> NDArray[np.generic]:
+def mean_of_defined(values: NDArray[Any], axis: int = 0) -> NDArray[Any]:
     """Mean over an axis of the values that are not NaN; NaN where all are."""
-    defined = ~np.isnan(cast(NDArray[np.floating], values))
+    defined = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return cast(
-            NDArray[np.generic],
-            np.where(defined, values, 0.0).sum(axis=axis) / defined.sum(axis=axis),
-        )
+        return np.asarray(np.where(defined, values, 0.0).sum(axis=axis) / defined.sum(axis=axis))

@@ -1,65 +1,74 @@
 """The benchmark's offline ("fixed") protocol: every clip is forecast and scored on its own.
 
-What a clip is and where it comes from is not decided here.
+What a clip is and where it comes from is not decided here; forecasting and scoring one is
+`running`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-import torch
-
-from nowcast.errors import InputError
-from nowcast.method import NowcastMethod
-from nowcast.progress import progress
-from nowcast.verification.scores import THRESHOLDS_MM_H, Scores
+from nowcast.verification.cases import Cases
+from nowcast.verification.results import MethodResult, ScoreKinds
+from nowcast.verification.resuming import SECONDS_BETWEEN_SAVES, SavedEvaluation, go_through
+from nowcast.verification.running import Method, Region, Scoring
 
 
 def evaluate(
-    methods: Mapping[str, NowcastMethod],
-    clips: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+    methods: Mapping[str, Method],
+    batches: Iterable[Cases],
     *,
     lead_times: int,
-    thresholds_mm_h: Sequence[float] = THRESHOLDS_MM_H,
-) -> dict[str, Scores]:
+    kinds: ScoreKinds,
+    region: Region | None = None,
+    save_to: Path | None = None,
+    fingerprint: str = "",
+    save_every_s: float = SECONDS_BETWEEN_SAVES,
+) -> dict[str, MethodResult]:
     """Score several methods on the same clips.
 
+    An evaluation that was stopped goes on from `save_to`, and its scores are bit for bit those of
+    one that was not, if the methods' forecasts follow from what they are given alone.
+
     Args:
-        methods: what forecasts, by the name that reports show.
-        clips: batches of input frames (batch, time, 1, y, x), target frames
-            (batch, lead_times, 1, y, x) and the targets' mask (True = counts), pixel values in
-            [0, 1]. Gone through once. Methods see the frames, never a target or a mask.
+        methods: what forecasts, by the name that reports show. Methods see the inputs, places and
+            times of clips, never a target or a mask.
+        batches: the clips, gone through once.
         lead_times: number of frames to forecast.
-        thresholds_mm_h: rain rates that make an event, in mm/h.
+        kinds: the scores to accumulate.
+        region: rows and columns to score: see `running.Region` and `running.central_region`.
+        save_to: file to save the state to from time to time, and when asked to stop by Ctrl-C or
+            SIGTERM; removed at the end. None saves nothing.
+        fingerprint: what decides the outcome besides the methods' names, lead times, region and
+            number of batches: clips, weights, settings. The state of another evaluation that is
+            found at `save_to` is not gone on with, and the log says so.
+        save_every_s: seconds of work between two savings, at least.
 
     Returns:
-        The accumulated scores of every method, by name.
+        What was found of every method, by name, in their order.
 
     Raises:
         InputError: no methods or no clips; a forecast of wrong shape or with values that are not
-            finite (names the method).
+            finite (names the method); a state that does not fit.
+        Stopped: asked to stop, with the state saved.
     """
-    if not methods:
-        raise InputError("evaluation: found no methods, expected at least one")
-    scores = {name: Scores(lead_times, thresholds_mm_h) for name in methods}
-    batches = 0
-    with torch.inference_mode():
-        for inputs, targets, mask in progress(clips, "evaluating", unit="batch"):
-            batches += 1
-            for name, method in methods.items():
-                forecast = method.forecast(inputs, lead_times)
-                _check_forecast(name, forecast, inputs, lead_times)
-                scores[name].update(forecast, targets.to(forecast.device), mask.to(forecast.device))
-    if batches == 0:
-        raise InputError("evaluation: found no clips, expected at least one")
-    return scores
+    scoring = Scoring(methods, lead_times, kinds, region)
+    saved = SavedEvaluation(
+        save_to, described("offline", scoring, batches, fingerprint), save_every_s
+    )
+    go_through(batches, scoring.add, {"scores": scoring}, saved, unit="batch")
+    return scoring.results
 
 
-def _check_forecast(
-    name: str, forecast: torch.Tensor, inputs: torch.Tensor, lead_times: int
-) -> None:
-    expected = (inputs.shape[0], lead_times, *inputs.shape[2:])
-    if tuple(forecast.shape) != expected:
-        raise InputError(
-            f"forecast of {name!r}: found shape {tuple(forecast.shape)}, expected {expected}"
-        )
-    if not torch.isfinite(forecast).all():
-        raise InputError(f"forecast of {name!r}: found NaN or infinity, expected finite values")
+def described(protocol: str, scoring: Scoring, batches: Iterable[Cases], fingerprint: str) -> str:
+    """What tells an evaluation from others.
+
+    Args:
+        protocol: its protocol.
+        scoring: its methods and what is scored.
+        batches: its clips.
+        fingerprint: what the caller adds.
+    """
+    number = len(batches) if hasattr(batches, "__len__") else None  # type: ignore[arg-type]
+    return repr(
+        (protocol, list(scoring.methods), scoring.lead_times, scoring.region, number, fingerprint)
+    )

@@ -16,10 +16,12 @@ WEIGHT_STEPS_MM_H = (2.0, 5.0, 10.0, 30.0)
 WEIGHTS = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Weight below the first step, from the first step on, from the second on, and so on."""
 
-_STEPS = tuple(
+WEIGHT_RISES = tuple(
     (float(rain_rate_to_pixel(rate)), above - below)
     for rate, (below, above) in zip(WEIGHT_STEPS_MM_H, itertools.pairwise(WEIGHTS), strict=True)
 )
+"""Pixel value of each step, compared in single precision, and by how much the weight rises there.
+"""
 
 
 def balanced_weights(truth_pixels: torch.Tensor) -> torch.Tensor:
@@ -35,7 +37,7 @@ def balanced_weights(truth_pixels: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         weights = torch.ones_like(truth_pixels)
         reached = torch.empty_like(truth_pixels)
-        for pixel, rise in _STEPS:
+        for pixel, rise in WEIGHT_RISES:
             torch.ge(truth_pixels, pixel, out=reached)
             weights.add_(reached, alpha=rise)
     return weights

@@ -1,212 +1,216 @@
-"""Reports: what is written can be read back, and the table marks the best."""
+"""Reports: what they hold is what was scored, with intervals and tests that can be done by hand."""
 
-import csv
+import itertools
 import json
-import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_results import (
+    LEAD_TIMES,
+    MEMBERS,
+    SETTINGS,
+    THRESHOLDS_MM_H,
+    WINDOWS_PIXELS,
+    made_up_results,
+)
 
 from nowcast.errors import InputError
-from nowcast.verification import (
-    Scores,
-    format_table,
-    make_report,
-    read_json,
-    side_by_side,
-    write_csv,
-    write_json,
-)
+from nowcast.verification.report import _numbers, make_report
+from nowcast.verification.report_contents import coordinates_of
+from nowcast.verification.report_files import write_json
+from nowcast.verification.resampling import resample_weights
+from nowcast.verification.results import MethodResult
+from nowcast.verification.scores import Scores
 
-SETTINGS = {
-    "protocol": "offline",
-    "split": "test",
-    "store": Path("somewhere/rain.h5"),
-    "step_minutes": 6,
-    "checkpoint": None,
-}
+ALL = {"near": 0.02, "far": 0.1, "ensemble": 0.05}
 
 
-def scores_with_error(error, seed=0):
-    rng = np.random.default_rng(seed)
-    truth = rng.uniform(0, 0.7, (2, 3, 1, 20, 20)).astype(np.float32)
-    scores = Scores(3)
-    scores.update(truth + np.float32(error), truth, np.ones(truth.shape, bool))
-    return scores
+@pytest.fixture(scope="module")
+def results():
+    return made_up_results(ALL)
 
 
-@pytest.fixture
-def report():
-    return make_report({"near": scores_with_error(0.01), "far": scores_with_error(-0.1)}, SETTINGS)
+@pytest.fixture(scope="module")
+def report(results):
+    return make_report(results, SETTINGS, resamples=200, seed=3)
 
 
-def test_json_reads_back_as_it_was_with_undefined_scores_as_null(report, tmp_path):
-    path = tmp_path / "new" / "scores.json"
-    write_json(path, report)
-    stored = json.loads(path.read_text(), parse_constant=pytest.fail)
-    assert stored["methods"]["far"]["per_lead"]["far"][0][4] is None
-    assert stored["settings"] == {**SETTINGS, "store": "rain.h5"}
-    found = read_json(path)
-    assert found["settings"]["checkpoint"] is None
-    assert found["lead_minutes"] == [6, 12, 18]
-    assert found["thresholds_mm_h"] == [0.5, 2, 5, 10, 30]
-    for name, method in report["methods"].items():
-        for kind in ("per_lead", "mean"):
-            for score, values in method[kind].items():
-                np.testing.assert_array_equal(found["methods"][name][kind][score], values)
-    assert math.isnan(found["methods"]["far"]["per_lead"]["far"][0][4])
+def balanced_sums(result):
+    """B-MSE + B-MAE of each event, summed over clips, by lead time; and the number of clips."""
+    sums = [kinds["benchmark"].sums for kinds in result.events.values()]
+    errors = np.array([one["balanced_mse"] + one["balanced_mae"] for one in sums])
+    return errors, np.array([one["clips"] for one in sums])
 
 
-def test_csv_has_one_row_per_method_lead_time_score_and_threshold(report, tmp_path):
-    write_csv(tmp_path / "scores.csv", report)
-    with (tmp_path / "scores.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert len(rows) == 2 * 3 * (9 * 5 + 9)
-    keys = [tuple(row.values())[:4] for row in rows]
-    assert len(set(keys)) == len(keys)
-    values = {key: row["value"] for key, row in zip(keys, rows, strict=True)}
-    near = report["methods"]["near"]["per_lead"]
-    assert float(values["near", "12", "csi", "2.0"]) == near["csi"][1][1]
-    assert float(values["near", "18", "balanced_mse", ""]) == near["balanced_mse"][2]
-    assert values["far", "6", "far", "30.0"] == ""
+def test_scores_of_every_kind_are_those_of_all_events_together(results, report):
+    for name, result in results.items():
+        found = report["methods"][name]
+        assert (found["clips"], found["members"]) == (6, result.members)
+        expected = {}
+        for kind in result.kinds:
+            expected |= result.total(kind).compute()
+        assert found["per_lead"].keys() - expected.keys() == {"balanced_mse_mae"}
+        for score, values in expected.items():
+            finite = np.where(np.isfinite(values), values, np.nan)
+            np.testing.assert_array_equal(found["per_lead"][score], finite)
+            axes = coordinates_of(report, name, score)
+            assert tuple(map(len, axes.values())) == values.shape
+        means = {}
+        for kind in result.kinds:
+            means |= result.total(kind).summary()
+        assert found["mean"].keys() - means.keys() == {"balanced_mse_mae"}
+        for score, values in means.items():
+            finite = np.where(np.isfinite(values), values, np.nan)
+            np.testing.assert_array_equal(found["mean"][score], finite)
+    assert "hits" not in report["methods"]["near"]["mean"]
+    assert "crps_mm_h" not in report["methods"]["near"]["mean"]
+    assert report["lead_minutes"] == [6, 12, 18]
+    assert report["thresholds_mm_h"] == list(THRESHOLDS_MM_H)
+    assert report["coordinates"]["window_pixels"] == list(WINDOWS_PIXELS)
+    assert report["methods"]["ensemble"]["coordinates"]["rank"] == list(range(MEMBERS + 1))
+    assert report["dimensions"]["fss"] == ["lead_time", "threshold_mm_h", "window_pixels"]
 
 
-def test_the_table_shows_the_means_and_marks_the_best_of_each_column(report):
-    text = format_table(report)
-    lines = text.splitlines()
-    assert max(map(len, lines)) <= 100
-    header, near, far = (line.split() for line in lines[:3])
-    assert header == ["B-MSE+B-MAE", "B-MSE", "B-MAE", "CSI", "≥0.5", "≥2", "≥5", "≥10", "≥30"]
-    mean = report["methods"]["near"]["mean"]
-    assert near[1] == f"{mean['balanced_mse'] + mean['balanced_mae']:,.1f}*"
-    assert near[4] == f"{mean['csi'][0]:.3f}*"
-    assert far[0] == "far"
-    assert not any("*" in cell for cell in far)
-    assert "+6 to +18 min" in lines[-2]
-    assert "offline" in lines[-1]
-    assert "clips 2" in lines[-1]
+def test_the_interval_of_the_balanced_sum_is_that_of_the_resampled_sum(results, report):
+    weights = resample_weights(4, 200, 3)
+    for name, result in results.items():
+        errors, clips = balanced_sums(result)
+        found = report["methods"][name]
+        per_lead = errors.sum(axis=0) / clips.sum()
+        np.testing.assert_allclose(found["per_lead"]["balanced_mse_mae"], per_lead, rtol=1e-12)
+        np.testing.assert_allclose(found["mean"]["balanced_mse_mae"], per_lead.mean(), rtol=1e-12)
+        resampled = np.einsum("re,el->rl", weights, errors) / (weights @ clips)[:, None]
+        for values, interval in (
+            (resampled, found["per_lead_interval"]["balanced_mse_mae"]),
+            (resampled.mean(axis=1), found["interval"]["balanced_mse_mae"]),
+        ):
+            low, high = np.quantile(values, [0.025, 0.975], axis=0)
+            np.testing.assert_allclose(interval["low"], low, rtol=1e-12)
+            np.testing.assert_allclose(interval["high"], high, rtol=1e-12)
+    assert report["resampling"] == {
+        "events": 4, "resamples": 200, "seed": 3, "level": 0.95, "why_none": None,
+    }  # fmt: skip
 
 
-def test_a_table_column_that_is_undefined_or_alike_for_all_marks_none():
-    scores = Scores(2)
-    dry = np.zeros((1, 2, 1, 4, 4), np.float32)
-    scores.update(dry, dry, np.ones(dry.shape, bool))
-    report = make_report({"a": scores, "b": scores}, SETTINGS)
-    row = format_table(report).splitlines()[1].split()
-    assert row == ["a", "0.0", "0.0", "0.0", "–", "–", "–", "–", "–"]
+def test_an_interval_stands_beside_every_mean_and_what_is_plotted(report):
+    for name, scores in report["methods"].items():
+        assert scores["interval"].keys() == scores["mean"].keys()
+        for score, bounds in scores["interval"].items():
+            mean = np.asarray(scores["mean"][score])
+            assert np.shape(bounds["low"]) == np.shape(bounds["high"]) == mean.shape
+        plotted = {"balanced_mse_mae", "balanced_mse", "balanced_mae", "csi", "rmse_mm_h",
+                   "mae_mm_h"}  # fmt: skip
+        if name == "ensemble":
+            plotted |= {"crps_mm_h"}
+        assert scores["per_lead_interval"].keys() == plotted
 
 
-def test_long_and_many_line_method_names_stay_on_one_short_line(report):
-    report["methods"] = {"a\nb " + "x" * 90: report["methods"]["near"]}
-    assert format_table(report).splitlines()[1].startswith("a b xxxxx")
-    assert max(map(len, format_table(report).splitlines())) <= 100
+def test_a_paired_test_goes_through_all_ways_to_swap_the_methods(results, report):
+    pairs = [(one["reference"], one["method"]) for one in report["differences"]]
+    assert pairs == list(itertools.combinations(ALL, 2))
+    near, far = (balanced_sums(results[name])[0].mean(axis=1) for name in ("near", "far"))
+    found = report["differences"][0]["scores"]["balanced_mse_mae"]
+    difference = (far - near).sum() / 6
+    np.testing.assert_allclose(found["difference"], difference, rtol=1e-12)
+    reached = [
+        abs(np.dot(signs, far - near)) >= abs((far - near).sum()) * (1 - 1e-12)
+        for signs in itertools.product((-1, 1), repeat=4)
+    ]
+    assert found["p_value"] == np.mean(reached)
+    assert found["low"] <= difference <= found["high"]
+    # The members of a single forecast have no ensemble scores to compare with.
+    assert "crps_mm_h" not in report["differences"][1]["scores"]
+    assert "power_ratio" not in report["differences"][0]["scores"]
+    assert np.shape(report["differences"][0]["scores"]["fss"]["p_value"]) == (3, 3)
 
 
-def test_reports_of_the_same_clips_are_put_side_by_side(report):
-    other = make_report({"near": scores_with_error(0.02), "far": scores_with_error(-0.1)}, SETTINGS)
-    joined = side_by_side({"first": report, "second": other})
-    assert list(joined["methods"]) == ["near", "far", "near (second)"]
+def test_many_methods_are_each_tested_against_optical_flow():
+    errors = dict.fromkeys(("a", "persistence", "b", "optical flow", "c"), 0.1)
+    results = made_up_results(errors, events=2, kinds=("benchmark",))
+    pairs = [
+        (one["reference"], one["method"])
+        for one in make_report(results, SETTINGS, resamples=2)["differences"]
+    ]
+    assert pairs == [("optical flow", name) for name in ("a", "persistence", "b", "c")]
+    others = {name: results[name] for name in ("a", "b", "c")} | {
+        "d": results["a"], "e": results["b"],
+    }  # fmt: skip
+    differences = make_report(others, SETTINGS, resamples=2)["differences"]
+    assert {one["reference"] for one in differences} == {"a"}
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"lead_minutes": [5, 10, 15]}, "second: not comparable with first: lead times"),
-        ({"settings": {**SETTINGS, "split": "valid"}}, "split valid, not test"),
-        ({"settings": {**SETTINGS, "frame_shape": [60, 60]}}, r"frame_shape \[60, 60\], not None"),
-        ({"settings": {**SETTINGS, "fingerprint": "ab"}}, "fingerprint ab, not None"),
-        ({"settings": {**SETTINGS, "stride": 1}}, "stride 1, not None"),
-        ({"settings": {**SETTINGS, "at_most": 9}}, "at_most 9, not None"),
-    ],
-)
-def test_reports_that_cannot_be_compared_are_refused(report, change, message):
-    with pytest.raises(InputError, match=message):
-        side_by_side({"first": report, "second": {**report, **change}})
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"methods": {}}', "null"])
-def test_a_file_that_is_no_report_is_refused_by_name(tmp_path, text):
-    path = tmp_path / "odd.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"odd\.json") as refused:
-        read_json(path)
-    assert "\n" not in str(refused.value)
-    with pytest.raises(InputError, match=r"absent\.json"):
-        read_json(tmp_path / "absent.json")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"lead_minutes": 3}, "lead_minutes: found 3, expected numbers"),
-        ({"lead_minutes": []}, "lead_minutes: found a list of 0"),
-        ({"thresholds_mm_h": ["1"]}, "thresholds_mm_h: found a list of 1, expected numbers"),
-        ({"settings": []}, "settings: found a list of 0, expected a mapping"),
-        ({"versions": None}, "versions: found None"),
-        ({"methods": {"near": 1}}, "near: found 1, expected clips, mean, per_lead"),
-    ],
-)
-def test_a_report_with_wrong_types_is_refused(report, tmp_path, change, message):
-    (tmp_path / "odd.json").write_text(json.dumps({**report, **change}))
-    with pytest.raises(InputError, match=rf"odd\.json: {message}"):
-        read_json(tmp_path / "odd.json")
+def test_scores_of_each_event_are_kept_without_long_ones(results, report):
+    for name, result in results.items():
+        by_event = report["methods"][name]["by_event"]
+        assert list(by_event) == [f"event {number}" for number in range(4)]
+        for event, kinds in result.events.items():
+            assert by_event[event]["clips"] == kinds["benchmark"].clips
+            mean = by_event[event]["mean"]
+            np.testing.assert_array_equal(mean["csi"], kinds["benchmark"].summary()["csi"])
+            np.testing.assert_array_equal(mean["fss"], kinds["fractions"].summary()["fss"])
+            assert not mean.keys() & {"power_ratio", "observed_frequency", "rank_histogram"}
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"clips": "2"}, "clips: found '2', expected a number"),
-        ({"per_lead": []}, "per_lead: found a list of 0, expected all scores"),
-        ({"per_lead": {"csi": 3}}, "per_lead: found a mapping of 1, expected all scores"),
-        ({"mean": {"csi": 3}}, "mean: found a mapping of 1, expected all scores"),
-    ],
+    ("events", "resamples", "why"),
+    [(1, 50, "found one event, at least two are needed"), (3, 0, "no resamples were asked for")],
 )
-def test_scores_of_wrong_types_are_refused(report, tmp_path, change, message):
-    report["methods"]["far"] |= change
-    (tmp_path / "odd.json").write_text(json.dumps(report))
-    with pytest.raises(InputError, match=rf"odd\.json: far: {message}"):
-        read_json(tmp_path / "odd.json")
+def test_without_resampling_a_report_says_why_there_are_no_intervals(events, resamples, why):
+    found = make_report(made_up_results(events=events), SETTINGS, resamples=resamples)
+    assert found["resampling"]["why_none"] == why
+    assert found["differences"] == []
+    for scores in found["methods"].values():
+        assert scores["interval"] == scores["per_lead_interval"] == {}
 
 
-@pytest.mark.parametrize(
-    ("kind", "score", "value"),
-    [
-        ("per_lead", "csi", 3),
-        ("per_lead", "mse", [1, 2, "3"]),
-        ("mean", "hss", 1),
-        ("mean", "gdl", [1]),
-    ],
-)
-def test_a_score_of_another_shape_is_refused(report, tmp_path, kind, score, value):
-    report["methods"]["far"][kind][score] = value
-    (tmp_path / "odd.json").write_text(json.dumps(report))
-    with pytest.raises(InputError, match=rf"odd\.json: far: {kind}: {score}: found "):
-        read_json(tmp_path / "odd.json")
+def test_an_infinite_number_is_undefined_in_a_report():
+    found = _numbers({"score": np.array([1.0, np.inf, -np.inf]), "count": np.array([1, 2])})
+    np.testing.assert_array_equal(found["score"], [1.0, np.nan, np.nan])
+    assert found["count"] == [1, 2]
 
 
-def test_a_report_with_a_lead_time_cut_off_is_refused(report, tmp_path):
-    report["lead_minutes"].pop()
-    write_json(tmp_path / "cut.json", report)
-    with pytest.raises(InputError, match=r"hits: found a list of 3, expected 2 × 5 numbers"):
-        read_json(tmp_path / "cut.json")
+def test_methods_scored_on_other_clips_are_refused(results):
+    fewer = made_up_results({"few": 0.1}, events=3)
+    with pytest.raises(InputError, match="other clips of event 3 for few than for near"):
+        make_report({**results, **fewer}, SETTINGS)
+    moved = MethodResult(1, dict(fewer["few"].events))
+    moved.events["event 3"] = moved.events["event 0"]
+    with pytest.raises(InputError, match="other clips of event 3 for few than for near"):
+        make_report({**results, "few": moved}, SETTINGS)
+    shorter = MethodResult(1, {"e": {"benchmark": Scores(2)}})
+    longer = MethodResult(1, {"e": {"benchmark": Scores(3)}})
+    with pytest.raises(InputError, match=r"different lead times: \[2, 3\]"):
+        make_report({"a": shorter, "b": longer}, SETTINGS)
+    others = MethodResult(1, {"e": {"benchmark": Scores(2, (1.0,))}})
+    with pytest.raises(InputError, match="different values of threshold_mm_h"):
+        make_report({"a": shorter, "b": others}, SETTINGS)
 
 
-def test_a_report_needs_methods_of_one_kind_and_the_step():
+def test_what_makes_no_report_is_refused(results):
     with pytest.raises(InputError, match="no methods"):
         make_report({}, SETTINGS)
-    with pytest.raises(InputError, match="different lead times"):
-        make_report({"a": Scores(2), "b": Scores(3)}, SETTINGS)
+    with pytest.raises(InputError, match="no events"):
+        make_report({"a": MethodResult(1)}, SETTINGS)
     with pytest.raises(InputError, match="step_minutes"):
-        make_report({"a": Scores(2)}, {"split": "test"})
+        make_report(results, {"split": "test"})
+    for change in ({"resamples": -1}, {"level": 1.0}):
+        with pytest.raises(InputError, match="resamples and level"):
+            make_report(results, SETTINGS, **change)
 
 
-def test_a_failed_write_leaves_the_earlier_report(report, tmp_path):
-    path = tmp_path / "scores.json"
-    write_json(path, report)
-    before = path.read_bytes()
-    report["settings"]["seed"] = object()
-    with pytest.raises(TypeError):
-        write_json(path, report)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["scores.json"]
+def test_a_report_of_many_events_stays_small(tmp_path):
+    """61 events and two methods: what the events add is about 20 numbers for each score."""
+    results = made_up_results(events=61, kinds=("benchmark", "rain rate", "fractions", "spectra"))
+    found = make_report(results, SETTINGS, resamples=20)
+    write_json(tmp_path / "scores.json", found)
+    numbers = (
+        61
+        * 2
+        * sum(
+            np.size(values)
+            for values in found["methods"]["near"]["by_event"]["event 0"]["mean"].values()
+        )
+    )
+    assert (tmp_path / "scores.json").stat().st_size < 40 * numbers
+    assert json.loads((tmp_path / "scores.json").read_text())["methods"]["far"]["clips"] == 91
+    assert len(found["methods"]["far"]["per_lead"]["mse"]) == LEAD_TIMES

@@ -1,0 +1,214 @@
+"""Going through an evaluation's batches so that what is done is kept: saved, stopped, gone on with.
+
+What is done with a batch is a protocol's business (`offline`, `online`). The file holds what its
+parts say of themselves and how many batches are done; it ends with a CRC-32 of all before it.
+"""
+
+import io
+import itertools
+import logging
+import signal
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from nowcast.errors import InputError, Stopped
+from nowcast.files import replacing
+from nowcast.progress import progress
+from nowcast.verification.cases import Cases
+
+log = logging.getLogger("nowcast")
+
+FORMAT = 1
+
+SECONDS_BETWEEN_SAVES = 60.0
+"""Work that a kill may cost. Saving a network that learns on 480 × 480 pixels takes about one."""
+
+
+@runtime_checkable
+class HasState(Protocol):
+    """Something whose state can be saved and taken up again."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, made of plain values and tensors."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Take up a state that `state_dict` gave."""
+        ...
+
+
+@runtime_checkable
+class BatchesFromAnywhere(Protocol):
+    """Batches that need not be read from the first on."""
+
+    def from_batch(self, number: int) -> Iterable[Cases]:
+        """The batches from that one on, counted from 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class SavedEvaluation:
+    """Where the state of an evaluation is saved, and of which one it is.
+
+    Args:
+        path: the file; None saves nothing.
+        fingerprint: what tells the evaluation from others, in text: its clips, methods, scores and
+            protocol. The state of another one is not gone on with.
+        every_s: seconds of work between two savings, at least; 0 saves after every batch.
+    """
+
+    path: Path | None = None
+    fingerprint: str = ""
+    every_s: float = SECONDS_BETWEEN_SAVES
+
+    def save(self, batches: int, parts: Mapping[str, HasState]) -> None:
+        """Write the state beside what stands there, and replace it."""
+        assert self.path is not None
+        content = {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "batches": batches,
+            "parts": {name: part.state_dict() for name, part in parts.items()},
+        }
+        stream = io.BytesIO()
+        torch.save(content, stream)
+        written = stream.getvalue()
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(written + zlib.crc32(written).to_bytes(4, "little"))
+
+    def resume(self, parts: Mapping[str, HasState]) -> int:
+        """Put the parts into the state saved, if there is one of this evaluation.
+
+        The state of another evaluation, and a file that is damaged, are passed over with a line in
+        the log: the evaluation begins anew, and replaces them when it saves.
+
+        Returns:
+            How many batches are done.
+
+        Raises:
+            InputError: the state is of this evaluation, but does not fit its parts.
+        """
+        if self.path is None or not self.path.exists():
+            return 0
+        content = self._read(self.path)
+        if content is None:
+            return 0
+        if (content["format"], content["fingerprint"]) != (FORMAT, self.fingerprint):
+            log.info("%s: found the state of another evaluation; starting anew", self.path)
+            return 0
+        for name, part in parts.items():
+            try:
+                part.load_state_dict(content["parts"][name])
+            except (InputError, KeyError, ValueError, RuntimeError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(
+                    f"{self.path}: found a state that does not fit ({reason}); remove it to start "
+                    "anew"
+                ) from error
+        return int(content["batches"])
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        written = path.read_bytes()
+        content, checksum = written[:-4], int.from_bytes(written[-4:], "little")
+        try:
+            if len(written) < 4 or zlib.crc32(content) != checksum:
+                raise ValueError("its checksum differs")
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            if not isinstance(found, dict) or not {"format", "fingerprint"} <= found.keys():
+                raise ValueError("it holds something else")
+        # PyTorch raises whatever comes, and advises to read it unsafely.
+        except Exception as error:
+            reason = f"{error}" if type(error) is ValueError else type(error).__name__
+            log.warning(
+                "%s: cannot be read as the state of an evaluation (%s); starting anew", path, reason
+            )
+            return None
+        return found
+
+    def remove(self) -> None:
+        """Remove the file, if there is one."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def go_through(
+    batches: Iterable[Cases],
+    act: Callable[[Cases], None],
+    parts: Mapping[str, HasState],
+    saved: SavedEvaluation,
+    unit: str,
+) -> None:
+    """Act on batch after batch, from where an earlier attempt stopped.
+
+    Where the state is saved, Ctrl-C and SIGTERM let the batch be finished, save, and stop.
+
+    Args:
+        batches: in an order that is the same every time; those done before are not read again if
+            `from_batch` is there, and are passed over otherwise.
+        act: what is done with a batch; it changes nothing but the parts.
+        parts: what `act` changes, by name.
+        saved: where the state is saved; removed at the end.
+        unit: what a batch is called.
+
+    Raises:
+        InputError: no batches.
+        Stopped: as asked for, once the state is saved.
+    """
+    total = len(batches) if hasattr(batches, "__len__") else None  # type: ignore[arg-type]
+    done = saved.resume(parts)
+    if done:
+        of_total = "" if total is None else f" of {total:,}"
+        log.info("%s: going on after %s %s%s", saved.path, unit, f"{done:,}", of_total)
+        batches = _from(batches, done)
+    left = None if total is None else total - done
+    saved_at = time.monotonic()
+    with _stop_asked_for(saved.path is not None, unit) as asked_to_stop:
+        for cases in progress(batches, "evaluating", total=left, unit=unit):
+            act(cases)
+            done += 1
+            is_last = done == total
+            if saved.path is None or is_last:
+                continue
+            if asked_to_stop() or time.monotonic() - saved_at >= saved.every_s:
+                saved.save(done, parts)
+                saved_at = time.monotonic()
+            if asked_to_stop():
+                raise Stopped(f"stopped after {unit} {done:,}; the same command goes on from there")
+    if not done:
+        raise InputError("evaluation: found no clips, expected at least one")
+    saved.remove()
+
+
+def _from(batches: Iterable[Cases], number: int) -> Iterable[Cases]:
+    if isinstance(batches, BatchesFromAnywhere):
+        return batches.from_batch(number)
+    return itertools.islice(batches, number, None)
+
+
+@contextmanager
+def _stop_asked_for(wanted: bool, unit: str) -> Iterator[Callable[[], bool]]:
+    """Take over Ctrl-C and SIGTERM; yields whether one has come. A second one interrupts."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        log.info("stopping after this %s; once more stops at once", unit)
+
+    before: dict[signal.Signals, Any] = {}
+    if wanted and threading.current_thread() is threading.main_thread():
+        before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

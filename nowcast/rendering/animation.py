@@ -1,4 +1,7 @@
-"""The animation: observed and forecast fields side by side as a GIF."""
+"""The animation: observed and forecast fields side by side as a GIF.
+
+What a panel shows and what is written over a frame is decided here for a page's panels too.
+"""
 
 import os
 from collections.abc import Mapping
@@ -64,15 +67,10 @@ def write_gif(
         InputError: shapes or dtypes do not fit.
     """
     case = forecast_case(observed, forecasts, mask, inputs, input_mask, issue_time, step_minutes)
-    if not 0 < frames_per_second <= 50:
-        raise InputError(f"frames per second: found {frames_per_second}, expected up to 50")
+    durations_ms = frame_durations_ms(len(frame_steps(case)), frames_per_second)
     layout = _layout(case, title, source)
     background = _background(case, layout)
-    steps = [*range(1 - len(case.inputs), 1), *range(1, len(observed) + 1)]
-    images = [_frame(background, case, layout, step).image() for step in steps]
-    duration_ms = round(100 / frames_per_second) * 10
-    durations_ms = [duration_ms] * (len(steps) - 1)
-    durations_ms.append(max(duration_ms, round(LAST_FRAME_SECONDS * 1000)))
+    images = [_frame(background, case, layout, step).image() for step in frame_steps(case)]
     with replacing(path) as temporary:
         images[0].save(
             temporary,
@@ -84,6 +82,24 @@ def write_gif(
             optimize=False,
             disposal=1,
         )
+
+
+def frame_steps(case: ForecastCase) -> list[int]:
+    """Step of every frame, counted from the issue time: input frames first, then lead times."""
+    lead_times = len(case.fields["observed"])
+    return [*range(1 - len(case.inputs), 1), *range(1, lead_times + 1)]
+
+
+def frame_durations_ms(frames: int, frames_per_second: float) -> list[int]:
+    """How long each frame is shown, the last one longest.
+
+    Raises:
+        InputError: the speed is not within (0, 50].
+    """
+    if not 0 < frames_per_second <= 50:
+        raise InputError(f"frames per second: found {frames_per_second}, expected up to 50")
+    duration_ms = round(100 / frames_per_second) * 10
+    return [duration_ms] * (frames - 1) + [max(duration_ms, round(LAST_FRAME_SECONDS * 1000))]
 
 
 @dataclass(frozen=True)
@@ -105,14 +121,14 @@ def _layout(case: ForecastCase, title: str, source: str) -> _Layout:
     grid_height, grid_width = case.inputs.shape[1:]
     factor = enlargement(grid_height, grid_width)
     panel_height, panel_width = grid_height * factor, grid_width * factor
-    size = int(np.clip(panel_width // 17, 14, 22))
+    size = text_size(panel_width)
     rows = -(-len(case.fields) // MOST_PANELS_IN_A_ROW)
     columns = -(-len(case.fields) // rows)
     panels_width = columns * panel_width + (columns - 1) * GAP
     needed = max(
         panels_width,
         legend_width(size),
-        text_width(_time_text(case, 0), size, bold=True) + 2 * size,
+        text_width(time_text(case, 0), size, bold=True) + 2 * size,
     )
     width = needed + 2 * GAP
     title_lines = wrapped(title, needed, size + 2, bold=True)
@@ -159,7 +175,8 @@ def _background(case: ForecastCase, layout: _Layout) -> Canvas:
     return canvas
 
 
-def _time_text(case: ForecastCase, step: int) -> str:
+def time_text(case: ForecastCase, step: int) -> str:
+    """Valid time and lead time of a step, as they stand over a frame."""
     kind = "input" if step <= 0 else "lead time"
     return f"valid {case.valid_time(step)}   {kind} {case.lead_time(step)}"
 
@@ -168,20 +185,37 @@ def _frame(background: Canvas, case: ForecastCase, layout: _Layout, step: int) -
     """One frame; the input frames have steps up to 0."""
     canvas = background.copy()
     size = layout.size
-    canvas.text(GAP, layout.time_top, _time_text(case, step), size, bold=step > 0)
-    grid_height, grid_width = case.inputs.shape[1:]
-    for index, (classes, (x, y)) in enumerate(
-        zip(case.fields.values(), layout.panels, strict=True)
-    ):
-        if step > 0:
-            canvas.panel(x, y, classes[step - 1], layout.factor)
-        elif index == 0:
-            canvas.panel(x, y, case.inputs[step - 1], layout.factor)
-        else:
-            width, height = grid_width * layout.factor, grid_height * layout.factor
-            canvas.panel(x, y, np.full((height, width), PAPER, np.uint8), 1)
-            middle, top = x + width // 2, y + height // 2 - line_height(size)
-            canvas.text(middle, top, "forecast from", size, align="middle")
-            time = case.valid_time(0).split(" ", 1)[1]
-            canvas.text(middle, top + line_height(size), time, size, align="middle")
+    canvas.text(GAP, layout.time_top, time_text(case, step), size, bold=step > 0)
+    for index, (x, y) in enumerate(layout.panels):
+        draw_panel(canvas, x, y, case, index, step, layout.factor, size)
     return canvas
+
+
+def text_size(panel_width: int) -> int:
+    """Height of the text of panels, in pixels."""
+    return int(np.clip(panel_width // 17, 14, 22))
+
+
+def draw_panel(
+    canvas: Canvas,
+    x: int,
+    y: int,
+    case: ForecastCase,
+    index: int,
+    step: int,
+    factor: int,
+    size: int,
+) -> None:
+    """Draw one of the fields at a step; forecasts say when they start while inputs are shown."""
+    classes = list(case.fields.values())[index]
+    if step > 0:
+        canvas.panel(x, y, classes[step - 1], factor)
+    elif index == 0:
+        canvas.panel(x, y, case.inputs[step - 1], factor)
+    else:
+        height, width = (side * factor for side in classes.shape[1:])
+        canvas.panel(x, y, np.full((height, width), PAPER, np.uint8), 1)
+        middle, top = x + width // 2, y + height // 2 - line_height(size)
+        canvas.text(middle, top, "forecast from", size, align="middle")
+        time = case.valid_time(0).split(" ", 1)[1]
+        canvas.text(middle, top + line_height(size), time, size, align="middle")

@@ -11,22 +11,41 @@ from matplotlib.ticker import LogLocator
 from nowcast.errors import InputError
 from nowcast.rendering.figure import LINE_COLOURS, head, legend, new_figure, save, styles
 
-ERROR_AXES = {"balanced_mse": "B-MSE (sum per frame)", "balanced_mae": "B-MAE (sum per frame)"}
+ERRORS = {
+    "balanced_mse": "B-MSE (sum per frame)",
+    "balanced_mae": "B-MAE (sum per frame)",
+}
+FURTHER_ERRORS = {
+    "balanced_mse_mae": "B-MSE + B-MAE (sum per frame)",
+    "rmse_mm_h": "RMSE (mm/h)",
+    "crps_mm_h": "CRPS, of single forecasts MAE (mm/h)",
+}
+"""Errors that are drawn where a method has them."""
+
+STANDS_FOR = {"crps_mm_h": "mae_mm_h"}
+"""What a score is of a method that lacks it: the CRPS of a single forecast is its MAE."""
+
 SMOOTHED_FROM_VALUES = 100
+BAND_ALPHA = 0.14
+
+Curve = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+"""Values by lead time, and the bounds of their intervals where there are any."""
 
 
 def write_score_curves(
     path: str | os.PathLike[str], report: Mapping[str, Any], *, title: str = ""
 ) -> None:
-    """Plot CSI at every threshold, B-MSE and B-MAE by lead time, a line per method, as PNG.
+    """Plot scores by lead time, a line per method, as PNG, with intervals as bands around them.
 
-    Lead times at which a score is undefined leave a gap.
+    CSI at every threshold, B-MSE and B-MAE; their sum, RMSE in mm/h and CRPS where a method has
+    them. Lead times at which a score is undefined leave a gap.
 
     Args:
         path: the file to write.
         report: `lead_minutes`, `thresholds_mm_h` and, under `methods` by name, `per_lead` with
-            `csi` (time, threshold), `balanced_mse` and `balanced_mae` (time,); NaN or None where
-            undefined.
+            `csi` (time, threshold), `balanced_mse` and `balanced_mae` (time,), and what else there
+            is to draw; NaN or None where undefined. A method may have `per_lead_interval`: by
+            score, `low` and `high` of the same shapes; `resampling` says their `level`.
         title: a headline.
 
     Raises:
@@ -34,29 +53,84 @@ def write_score_curves(
     """
     lead_minutes = np.asarray(report["lead_minutes"], float)
     thresholds = report["thresholds_mm_h"]
-    lines = {
-        name: _checked_lines(name, scores["per_lead"], len(lead_minutes), len(thresholds))
-        for name, scores in report["methods"].items()
-    }
-    if not lines:
+    methods = report["methods"]
+    if not methods:
         raise InputError("score curves: found no methods, expected at least one")
-    count = len(thresholds) + len(ERROR_AXES)
-    figure, axes = new_figure(count, title)
-    headings = [f"CSI, rain ≥ {rate:g} mm/h" for rate in thresholds] + list(ERROR_AXES.values())
-    marker = "o" if len(lead_minutes) < 3 else ""
-    for index, (axis, heading) in enumerate(zip(axes, headings, strict=True)):
+    further = {
+        score: heading
+        for score, heading in FURTHER_ERRORS.items()
+        if any(score in scores["per_lead"] for scores in methods.values())
+    }
+    shape = (len(lead_minutes),)
+    # By field and method; what only some methods have is drawn of those.
+    fields: dict[str, list[Curve | None]] = {}
+    for index, rate in enumerate(thresholds):
+        fields[f"CSI, rain ≥ {rate:g} mm/h"] = [
+            _curve(name, scores, "csi", (*shape, len(thresholds)), index)
+            for name, scores in methods.items()
+        ]
+    for score, heading in (ERRORS | further).items():
+        fields[heading] = []
+        for name, scores in methods.items():
+            there = score in scores["per_lead"] or score in ERRORS
+            own = score if there else STANDS_FOR.get(score, score)
+            drawn = there or own in scores["per_lead"]
+            fields[heading].append(_curve(name, scores, own, shape) if drawn else None)
+    if any(scores.get("per_lead_interval") for scores in methods.values()):
+        title = with_bands(title, report)
+    figure, axes = new_figure(len(fields), title)
+    for index, (axis, (heading, curves)) in enumerate(zip(axes, fields.items(), strict=True)):
         head(axis, heading)
-        for style, values in zip(styles(len(lines)), lines.values(), strict=True):
-            axis.plot(lead_minutes, values[index], marker=marker, **style)
-        axis.set_xlabel("lead time (min)")
-        axis.set_xlim(0, lead_minutes[-1] * 1.02)
-        axis.set_ylim(bottom=0)
-        if not any(np.isfinite(values[index]).any() for values in lines.values()):
-            axis.text(0.5, 0.5, "undefined", transform=axis.transAxes, ha="center", color="0.4")
+        _draw_curves(axis, lead_minutes, curves)
         if index < len(thresholds):
             axis.set_ylim(top=max(0.1, min(1.0, axis.get_ylim()[1])))
-    legend(figure, list(lines), styles(len(lines)))
+    legend(figure, list(methods), styles(len(methods)))
     save(path, figure)
+
+
+def with_bands(title: str, report: Mapping[str, Any]) -> str:
+    """A headline that says what the bands are; their level is under `resampling` in the report."""
+    level = report.get("resampling", {}).get("level")
+    bands = "intervals" if level is None else f"{100 * level:g} % intervals"
+    return f"{title} (bands: {bands})" if title else f"Bands: {bands}"
+
+
+def _curve(
+    name: str,
+    scores: Mapping[str, Any],
+    score: str,
+    shape: tuple[int, ...],
+    threshold: int | None = None,
+) -> Curve:
+    """One score of one method, checked."""
+    found = [scores["per_lead"].get(score, ())]
+    bounds = scores.get("per_lead_interval", {}).get(score)
+    found += [] if bounds is None else [bounds["low"], bounds["high"]]
+    curve = []
+    for values in found:
+        values = np.asarray(values, float)
+        if values.shape != shape:
+            raise InputError(f"{score} of {name}: found shape {values.shape}, expected {shape}")
+        curve.append(values if threshold is None else values[:, threshold])
+    return (curve[0], curve[1], curve[2]) if len(curve) == 3 else (curve[0], None, None)
+
+
+def _draw_curves(axis: Axes, at: np.ndarray, curves: Sequence[Curve | None]) -> None:
+    marker = "o" if len(at) < 3 else ""
+    for style, curve in zip(styles(len(curves)), curves, strict=True):
+        if curve is None:
+            continue
+        values, low, high = curve
+        if low is not None and high is not None:
+            axis.fill_between(
+                at, low, high, color=style["color"], alpha=BAND_ALPHA, linewidth=0, zorder=1.5
+            )
+        axis.plot(at, values, marker=marker, **style)
+    axis.set_xlabel("lead time (min)")
+    axis.set_xlim(0, at[-1] * 1.02)
+    axis.set_ylim(bottom=0)
+    if not any(curve is not None and np.isfinite(curve[0]).any() for curve in curves):
+        axis.text(0.5, 0.5, "undefined", transform=axis.transAxes, ha="center", color="0.4")
 
 
 def write_learning_curves(
@@ -125,19 +199,3 @@ def _learning_curve(axis: Axes, at: np.ndarray, of: np.ndarray, label: str, colo
     last = np.minimum(np.arange(len(of)) + window + 1, len(of))
     mean = (sums[last] - sums[first]) / (last - first)
     axis.plot(at, mean, color=colour, linewidth=1.6, label=f"{label}, running mean")
-
-
-def _checked_lines(
-    name: str, per_lead: Mapping[str, Any], lead_times: int, thresholds: int
-) -> list[np.ndarray]:
-    """The lines of one method in the order of the fields: CSI by threshold, then the errors."""
-    lines: list[np.ndarray] = []
-    for score, shape in (
-        ("csi", (lead_times, thresholds)),
-        *((error, (lead_times,)) for error in ERROR_AXES),
-    ):
-        values = np.asarray(per_lead.get(score, ()), float)
-        if values.shape != shape:
-            raise InputError(f"{score} of {name}: found shape {values.shape}, expected {shape}")
-        lines.extend(values.T if values.ndim == 2 else [values])
-    return lines

@@ -113,12 +113,13 @@ def test_whole_pixel_motion_moves_the_field_and_lets_nothing_in():
     assert (moved[14:] == 0).all()
 
 
-def test_still_air_is_persistence_exactly():
+def test_still_air_is_persistence():
     still = torch.rand(1, 1, 1, 32, 32, generator=torch.Generator().manual_seed(4))
     frames = still.repeat(1, 5, 1, 1, 1)
     for pairs in (1, 4):
         forecast = OpticalFlow(pairs).forecast(frames, 6)
-        assert torch.equal(forecast, Persistence().forecast(frames, 6))
+        # To rain rate and back in single precision.
+        torch.testing.assert_close(forecast, Persistence().forecast(frames, 6), atol=1e-6, rtol=0)
 
 
 def test_no_rain_stays_no_rain():
@@ -146,15 +147,101 @@ def test_a_batch_is_each_alone_and_no_value_leaves_the_range(seed):
     assert together.max() <= frames[:, -1].max() + 1e-6
 
 
-def test_motion_from_several_pairs_follows_the_pairs_that_have_rain():
+def test_a_dry_pair_has_no_say():
     x, y = grid()
-    wet = [rain_like(x - 3 * t, y) for t in range(2)]
+    wet = [rain_like(x - 3 * t, y) for t in range(3)]
     dry = np.zeros_like(wet[0])
-    motion = estimate_motion(np.stack([dry, dry, *wet]), pairs=3)
-    alone = estimate_motion(np.stack(wet))
-    middle = estimate_motion(np.stack([dry, wet[0]]))
-    # The first pair is dry at every pixel and counts next to nothing.
-    np.testing.assert_allclose(motion, (alone + middle) / 2, atol=0.02)
+    motion = estimate_motion(np.stack([dry, dry, dry, *wet]), pairs=5)
+    np.testing.assert_array_equal(motion, estimate_motion(np.stack([dry, *wet]), pairs=3))
+
+
+def test_of_fewer_frames_all_pairs_are_used():
+    x, y = grid()
+    frames = np.stack([rain_like(x - 2 * t, y + t) for t in range(3)])
+    np.testing.assert_array_equal(estimate_motion(frames), estimate_motion(frames, pairs=2))
+
+
+def shower(x, y, centre_x, centre_y, width=6.0):
+    """Pixel values of one round shower, 0 beyond it."""
+    distance = np.hypot(x - centre_x, y - centre_y) / width
+    return np.where(distance < 2, 0.7 * np.exp(-0.5 * distance**2), 0.0).astype(np.float32)
+
+
+def test_a_lone_shower_goes_on_through_dry_air():
+    x, y = grid(240)
+    frames = np.stack([shower(x, y, 40 + 4 * t, 60 + 3 * t) for t in range(5)])
+    moved = extrapolate(frames[-1], estimate_motion(frames), 30)
+    # 30 steps of 5 pixels: ten times as far as the Gaussian that a pixel's say is shared by.
+    for lead, centre_x, centre_y in ((10, 96, 102), (30, 176, 162)):
+        field = moved[lead - 1]
+        assert (field * x).sum() / field.sum() == pytest.approx(centre_x, abs=lead / 10)
+        assert (field * y).sum() / field.sum() == pytest.approx(centre_y, abs=lead / 10)
+        assert field.sum() == pytest.approx(frames[-1].sum(), rel=0.1)
+
+
+def test_showers_far_apart_keep_their_own_motion():
+    x, y = grid(160)
+    frames = np.stack(
+        [np.maximum(shower(x, y, 30 + 3 * t, 40), shower(x, y, 130 - 3 * t, 120)) for t in range(5)]
+    )
+    motion = estimate_motion(frames)
+    assert motion[:, 40, 42] == pytest.approx([3, 0], abs=0.3)
+    assert motion[:, 120, 118] == pytest.approx([-3, 0], abs=0.3)
+
+
+def test_rain_goes_on_where_coverage_ends():
+    x, y = grid(160)
+    frames = np.stack([rain_like(x - 3 * t, y) for t in range(5)])
+    frames[:, :, 80:] = np.nan
+    motion = estimate_motion(frames)[:, 16:-16]
+    # Dry is what the images show there, an edge that stands still; DIS is held by it a little.
+    assert np.median(np.abs(motion[0, :, 16:48] - 3)) < 0.1
+    assert np.median(np.abs(motion[0, :, 72:] - 3)) < 0.4
+
+
+def test_a_pair_without_coverage_has_no_say():
+    x, y = grid(160)
+    frames = np.stack([rain_like(x - 3 * t, y) for t in range(5)])
+    frames[3:, :, 80:] = np.nan
+    lost = np.s_[:, 16:-16, 100:-16]
+    truth = np.array([3, 0])[:, None, None]
+    error = np.abs(estimate_motion(frames) - truth)[lost]
+    # The pair that lost it shows rain that vanishes: as dry, it counts and misleads.
+    as_dry = np.abs(estimate_motion(np.nan_to_num(frames)) - truth)[lost]
+    assert np.median(error) < 0.1
+    assert np.median(error) < 0.5 * np.median(as_dry)
+
+
+def test_what_is_not_observed_is_forecast_as_dry():
+    x, y = grid()
+    frames = as_batch([rain_like(x - t, y) for t in range(5)])
+    frames[..., :30] = torch.nan
+    forecast = OpticalFlow().forecast(frames, 8)
+    assert torch.isfinite(forecast).all()
+    torch.testing.assert_close(
+        forecast[..., -1, :, :20], torch.zeros_like(forecast[..., -1, :, :20])
+    )
+    assert torch.equal(
+        OpticalFlow().forecast(torch.full_like(frames, torch.nan), 3), torch.zeros(1, 3, 1, 96, 96)
+    )
+
+
+def test_rain_is_interpolated_as_water():
+    x, y = grid()
+    peaks = np.maximum(0.0, np.sin(0.8 * (x - 0.3)) * np.sin(0.8 * y)) * 0.7
+    frames = [
+        np.where(np.roll(peaks, t, 1) > 0.3, np.roll(peaks, t, 1), 0).astype(np.float32)
+        for t in range(5)
+    ]
+    forecast = OpticalFlow().forecast(as_batch(frames), 3)[0, -1, 0].numpy()
+
+    def water(pixels):
+        inside = pixels[20:-20, 20:-20].astype(np.float64)
+        return np.where(inside > 0, pixel_to_rain_rate(inside), 0.0).sum()
+
+    motion = estimate_motion(np.stack(frames))
+    assert water(forecast) == pytest.approx(water(frames[-1]), rel=0.03)
+    assert water(extrapolate(frames[-1], motion, 3)[-1]) < water(forecast)
 
 
 def test_dtype_is_kept_and_it_is_a_nowcast_method():
@@ -166,7 +253,7 @@ def test_dtype_is_kept_and_it_is_a_nowcast_method():
 
 @pytest.mark.parametrize(
     ("shape", "pairs"),
-    [((1, 1, 1, 24, 24), 1), ((1, 3, 1, 24, 24), 3), ((1, 3, 1, 8, 24), 1), ((1, 3, 2, 24, 24), 1),
+    [((1, 1, 1, 24, 24), 1), ((1, 3, 1, 8, 24), 1), ((1, 3, 2, 24, 24), 1),
      ((3, 1, 24, 24), 1), ((1, 3, 1, 24, 24), 0)],
 )  # fmt: skip
 def test_unfit_frames_are_refused_in_one_line(shape, pairs):
@@ -182,9 +269,10 @@ def test_motion_of_another_grid_is_refused():
 
 
 @pytest.mark.slow
-def test_skill_on_a_real_rain_band_is_that_of_the_independent_prototype(shared):
+def test_skill_on_a_real_rain_band_is_at_least_that_of_an_independent_prototype(shared):
     # FMI 2016-09-28 16:00 UTC, 20 lead times of 5 minutes, full grid; CSI as measured once with
-    # an independent implementation of DIS and semi-Lagrangian extrapolation on rain rates.
+    # an independent implementation of DIS, of the last pair alone, and semi-Lagrangian
+    # extrapolation on rain rates; ours averages over pairs and may be better.
     with xr.open_dataset(shared / "real-radar/events/fmi_20160928.nc") as event:
         relation = ZRRelation(event.attrs["zr_a"], event.attrs["zr_b"])
         reflectivity_dbz = event["reflectivity"][11:36].values.astype(np.float64)
@@ -206,4 +294,4 @@ def test_skill_on_a_real_rain_band_is_that_of_the_independent_prototype(shared):
             ):
                 yes, happened = predicted[seen] >= threshold, truth[seen] >= threshold
                 per_lead.append((yes & happened).sum() / (yes | happened).sum())
-            assert np.mean(per_lead) == pytest.approx(csi, abs=0.01)
+            assert csi - 0.002 < np.mean(per_lead) < csi + 0.01

@@ -12,6 +12,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		{ echo 'error: found Python older than 3.11; set PYTHON to a newer one' >&2; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@# pysteps is built from source: without a C compiler everything else still works.
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pysteps]' || \
+		echo 'pysteps could not be installed (is there a C compiler?): its methods and tests are left out'
 	touch $@
 
 demo: $(VENV)/.ready

@@ -7,10 +7,12 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from nowcast.benchmarks.data import measure_data
+from nowcast.benchmarks.flow import measure_flow
 from nowcast.benchmarks.machine import describe_machine
 from nowcast.benchmarks.memel import measure_memel
 from nowcast.benchmarks.report import Report, format_table, write_json
 from nowcast.benchmarks.train import measure_training
+from nowcast.benchmarks.verification import measure_verification
 from nowcast.commands.command_line import CommandParser, run, run_part
 from nowcast.device import choose_device
 from nowcast.files import check_place
@@ -20,6 +22,8 @@ USAGE = """usage: benchmark PART [--help] …
   train  a training step: plain float32, ours in float32, ours in bfloat16
   memel  a training step with MEmeL layers over one without
   data   clips from the frame store beside decoding PNG and mask files
+  verification  pixels scored per second beside plain NumPy
+  flow   optical flow beside pysteps' Lucas–Kanade extrapolation, seconds and skill on radar events
 """
 
 
@@ -63,4 +67,8 @@ PARTS = {
     "train": _part("train", "Time a training step beside the plain one.", measure_training),
     "memel": _part("memel", "Time a training step with MEmeL over one without.", measure_memel),
     "data": _part("data", "Time reading clips beside decoding an archive.", measure_data),
+    "verification": _part(
+        "verification", "Time scoring forecasts beside plain NumPy.", measure_verification
+    ),
+    "flow": _part("flow", "Time and score optical flow beside pysteps'.", measure_flow),
 }

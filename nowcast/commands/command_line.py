@@ -5,13 +5,16 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from nowcast.errors import InputError, Stopped
+
+Settings = TypeVar("Settings")
 
 
 class ConfigSection(ActionConfigFile):
@@ -98,6 +101,11 @@ class CommandParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise it as an `InputError`; `run` shows it."""
         raise InputError(message) from ex
+
+
+def take(settings: dict[str, Any], kind: type[Settings]) -> Settings:
+    """Take the fields of a dataclass out of parsed settings, and make one of them."""
+    return kind(**{field.name: settings.pop(field.name) for field in fields(kind)})  # type: ignore[arg-type]
 
 
 def run(

@@ -8,10 +8,9 @@ from jsonargparse import Namespace
 
 from nowcast import memel
 from nowcast.commands.command_line import CommandParser, run, run_part
-from nowcast.commands.methods import methods_to_compare
 from nowcast.errors import InputError
+from nowcast.evaluation.methods import open_networks
 from nowcast.files import check_place
-from nowcast.models.checkpoint import TrainedNetwork
 from nowcast.rendering import write_monosemanticity
 from nowcast.training.data import DataSettings
 from nowcast.training.inhibition import HIDDEN_STATES
@@ -72,11 +71,9 @@ def profile_monosemanticity(
     check_place(out, folder=True)
     if not checkpoints:
         raise InputError("checkpoints: found none, expected at least one")
-    methods = methods_to_compare((), checkpoints, data, device)
     networks = {
         name: (checkpoints[name], trained)
-        for name, trained in methods.items()
-        if isinstance(trained, TrainedNetwork)
+        for name, trained in open_networks(checkpoints, data, device).items()
     }
     report = profile_checkpoints(networks, data, split, at_most, at, neurons, epsilon, top)
     write_json(out / "profile.json", report)

@@ -69,7 +69,7 @@ def test_earlier_evaluations_are_printed_in_one_table_with_the_new_one(store, tm
     said = nowcast(*wanted, "--out=new", "--beside=[one/scores.json,two/scores.json]")
     assert said.status == 0, said.err
     names = re.findall(r"^persistence(?: \(.*\))?", said.out, re.MULTILINE)
-    assert names == ["persistence", "persistence (two)"] * 2
+    assert names == ["persistence", "persistence (two)"] * 3
     written = json.loads((tmp_path / "new/scores.json").read_text())
     assert list(written["methods"]) == ["persistence"]
 
@@ -78,7 +78,7 @@ def test_earlier_evaluations_are_printed_in_one_table_with_the_new_one(store, tm
     ("change", "expected"),
     [
         ("--beside=[none.json]", "none.json: cannot be read as a score report"),
-        ("--stride=1", "one: not comparable with new: clips [4], not [18]"),
+        ("--stride=1", "one: not comparable with new: clips 4, not 18"),
         ("--data.store=other.h5", "one: not comparable with new: fingerprint abc, not other"),
     ],
 )

@@ -108,8 +108,11 @@ def test_the_csv_holds_what_the_json_holds(folder):
     with (folder / "runs/evaluation/scores.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["score"] == "balanced_mae"]
     for name, scores in report["methods"].items():
-        values = [float(row["value"]) for row in rows if row["method"] == name]
+        own = [row for row in rows if row["method"] == name and not row["event"]]
+        values = [float(row["value"]) for row in own if row["lead_minutes"]]
         assert values == scores["per_lead"]["balanced_mae"]
+        [mean] = [float(row["value"]) for row in own if not row["lead_minutes"]]
+        assert mean == scores["mean"]["balanced_mae"]
 
 
 def test_the_animation_shows_all_frames_of_the_clip_and_the_strip_is_a_picture(folder):

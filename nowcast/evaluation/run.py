@@ -1,0 +1,248 @@
+"""An evaluation as a user runs it: methods, clips, protocol and scores in, a report out.
+
+What the files look like that are written of it is `outputs`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nowcast.errors import InputError
+from nowcast.evaluation.methods import Method, MethodSettings, grid_spacing_km
+from nowcast.evaluation.outputs import write_outputs
+from nowcast.evaluation.shown_clips import show, wettest_by_event
+from nowcast.files import check_place
+from nowcast.models.checkpoint import TrainedNetwork
+from nowcast.progress import progress
+from nowcast.training.clips import SequentialClips
+from nowcast.training.data import BatchesToScore, DataSettings
+from nowcast.training.online import OnlineFinetuning
+from nowcast.verification import (
+    THRESHOLDS_MM_H,
+    Accumulator,
+    EnsembleScores,
+    FractionsSkill,
+    RainRateErrors,
+    Report,
+    Scope,
+    ScoreKinds,
+    Scores,
+    Spectra,
+    central_region,
+    check_comparable,
+    evaluate,
+    evaluate_online,
+    make_report,
+    read_json,
+    side_by_side,
+    target_mask_of,
+)
+from nowcast.verification.running import Region
+
+FurtherScores = Literal["rain rate", "fractions", "spectra"]
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What is scored beside the benchmark's scores, and how sure the numbers are.
+
+    Args:
+        thresholds_mm_h: rain rates that make an event, in mm/h.
+        scores: further scores: "rain rate" (bias, MAE and RMSE in mm/h), "fractions" (fractions
+            skill score), "spectra" (power by wavelength, which shows blurring). Ensembles are also
+            scored as such (CRPS, rank histogram, reliability).
+        windows_pixels: sides of the squares of the fractions skill score, odd.
+        central_region: score the middle half of each side only, as rows and columns 120–360 of
+            HKO-7's 480.
+        resamples: resamples of the events for intervals and paired tests; 0 goes without.
+        resampling_seed: decides them.
+    """
+
+    thresholds_mm_h: tuple[float, ...] = THRESHOLDS_MM_H
+    scores: tuple[FurtherScores, ...] = ("rain rate", "fractions", "spectra")
+    windows_pixels: tuple[int, ...] = (1, 5, 11, 21, 41)
+    central_region: bool = False
+    resamples: int = 1000
+    resampling_seed: int = 0
+
+    def region(self, shape: tuple[int, int]) -> Region | None:
+        """Rows and columns of frames (y, x) that are scored, None for all."""
+        return central_region(shape) if self.central_region else None
+
+    def kinds(self, lead_times: int, shape: tuple[int, int]) -> ScoreKinds:
+        """The scores to accumulate, for frames of a shape (y, x).
+
+        Raises:
+            InputError: thresholds or windows that make no sense.
+        """
+        top, bottom, left, right = self.region(shape) or (0, shape[0], 0, shape[1])
+        scored = (bottom - top, right - left)
+
+        def of_forecasts() -> dict[str, Accumulator]:
+            further: dict[str, Accumulator] = {
+                "rain rate": RainRateErrors(lead_times),
+                "fractions": FractionsSkill(lead_times, self.thresholds_mm_h, self.windows_pixels),
+                "spectra": Spectra(lead_times, scored),
+            }
+            asked: dict[str, Accumulator] = {name: further[name] for name in self.scores}
+            return {"benchmark": Scores(lead_times, self.thresholds_mm_h), **asked}
+
+        def of_members(members: int) -> dict[str, Accumulator]:
+            return {"ensemble": EnsembleScores(lead_times, members, self.thresholds_mm_h)}
+
+        of_forecasts()  # Refuses what makes no sense before anything is forecast.
+        return ScoreKinds(of_forecasts, of_members)
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """Which clips are scored, and by which protocol.
+
+    Args:
+        split: split of the store.
+        protocol: "offline" scores each clip alone; "online" goes through them in order of time and
+            lets networks learn on the way, by the rule of the benchmark's authors.
+        stride: frames between the starts of clips; 5 is the benchmark's.
+        at_most: score only so many clips, spread evenly; offline only.
+        online_learning_rate: of AdaGrad, with which networks learn on the way.
+    """
+
+    split: str = "test"
+    protocol: Literal["offline", "online"] = "offline"
+    stride: int = 5
+    at_most: int | None = None
+    online_learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.protocol == "online" and self.at_most is not None:
+            raise InputError(
+                f"at_most: found {self.at_most} with the online protocol, which goes through all "
+                "clips; expected none"
+            )
+        if not self.online_learning_rate > 0:
+            raise InputError(
+                f"online_learning_rate: found {self.online_learning_rate}, expected above 0"
+            )
+
+
+def evaluate_into(
+    data: DataSettings,
+    out: Path,
+    methods: MethodSettings,
+    clips: ClipSettings,
+    scores: ScoreSettings,
+    animations: int = 3,
+    beside: tuple[Path, ...] = (),
+) -> Report:
+    """Score methods on all clips of a split, and write what `outputs.write_outputs` names.
+
+    Interrupted, it goes on when it is started again.
+
+    Args:
+        data: where clips come from.
+        out: folder for what is written.
+        methods: what is compared.
+        clips: which clips, and by which protocol.
+        scores: what is scored.
+        animations: how many events to animate on the page, the wettest clip of each.
+        beside: scores.json of earlier evaluations of the same clips, to show in one table with this
+            one's; a method that is in several is shown with the name of its file's folder.
+
+    Returns:
+        The scores, beside those of earlier evaluations.
+
+    Raises:
+        InputError: if a method, the store or an earlier evaluation does not fit, or `out` cannot be
+            written.
+        Stopped: asked to stop, with the state saved.
+    """
+    check_place(out, folder=True)
+    if animations < 0:
+        raise InputError(f"animations: found {animations}, expected at least 0")
+    others: dict[str, Report] = {}
+    for path in beside:
+        label = path.absolute().parent.name
+        taken = label in others or label == out.absolute().name
+        others[str(path) if taken else label] = read_json(path)
+    if clips.protocol == "online" and clips.stride != data.input_frames:
+        raise InputError(
+            f"stride: found {clips.stride} with the online protocol, expected {data.input_frames}, "
+            "the number of input frames that each clip brings"
+        )
+    opened = methods.open(data, clips.split)
+    store = data.open()
+    chosen = SequentialClips(store, clips.split, data.length, clips.stride, clips.at_most)
+    report = _evaluate(opened, data, methods, clips, scores, chosen, out, others)
+    compared = side_by_side({out.absolute().name: report, **others}) if others else report
+    # Networks that have learned on the way have seen these clips: they are shown as they were.
+    fresh = opened if clips.protocol == "offline" else methods.open(data, clips.split)
+    shown = [
+        show(data, *clip, fresh)
+        for clip in progress(wettest_by_event(chosen, animations), "animating", unit="clips")
+    ]
+    title = f"{data.store.stem}, {clips.split} clips, {clips.protocol}"
+    write_outputs(out, report, compared, shown, title)
+    return compared
+
+
+def _evaluate(
+    opened: Mapping[str, Method],
+    data: DataSettings,
+    methods: MethodSettings,
+    clips: ClipSettings,
+    scores: ScoreSettings,
+    chosen: SequentialClips,
+    out: Path,
+    others: Mapping[str, Report],
+) -> Report:
+    store = chosen.store
+    kinds = scores.kinds(data.lead_times, store.shape)
+    settings: dict[str, Any] = {
+        "protocol": clips.protocol,
+        "split": clips.split,
+        "step_minutes": store.step_minutes,
+        "store": data.store,
+        "fingerprint": store.fingerprint,
+        "frame_shape": store.shape,
+        "grid_spacing_km": grid_spacing_km(store),
+        "region": scores.region(store.shape),
+        "input_frames": data.input_frames,
+        "stride": clips.stride,
+        "at_most": clips.at_most,
+        **methods.described(),
+    }
+    if clips.protocol == "online":
+        settings["online"] = {"optimizer": "AdaGrad", "learning_rate": clips.online_learning_rate}
+    minutes = [store.step_minutes * (step + 1) for step in range(data.lead_times)]
+    scope = Scope(settings, minutes, list(scores.thresholds_mm_h), len(chosen))
+    check_comparable(out.absolute().name, scope, others)
+    shared: dict[str, Any] = {
+        "lead_times": data.lead_times,
+        "kinds": kinds,
+        "region": scores.region(store.shape),
+        "save_to": out / "evaluation.state",
+        "fingerprint": json.dumps([settings, asdict(scores)], default=str, sort_keys=True),
+    }
+    if clips.protocol == "offline":
+        results = evaluate(opened, BatchesToScore(chosen, data), **shared)
+    else:
+        results = evaluate_online(
+            opened,
+            BatchesToScore(chosen, data, one_by_one=True),
+            adapts=_learning(opened, clips.online_learning_rate),
+            step_minutes=store.step_minutes,
+            target_mask=target_mask_of(store),
+            **shared,
+        )
+    return make_report(results, settings, resamples=scores.resamples, seed=scores.resampling_seed)
+
+
+def _learning(methods: Mapping[str, Method], learning_rate: float) -> dict[str, OnlineFinetuning]:
+    """What lets the networks learn, each in place: they were loaded for this evaluation alone."""
+    return {
+        name: OnlineFinetuning(method.network, learning_rate=learning_rate)
+        for name, method in methods.items()
+        if isinstance(method, TrainedNetwork)
+    }

@@ -26,7 +26,7 @@ demo: $(VENV)/.ready
 	$(RUN) scripts/render.py --config configs/demo.yaml
 	@echo
 	@echo 'The forecast beside what was observed:  runs/demo/forecast.gif (and .png)'
-	@echo 'Scores by lead time:                    runs/demo/evaluation/scores.png (and .csv, .json)'
+	@echo 'Scores, plots, animations on one page:  runs/demo/evaluation/report.html (and .csv, .json, .png)'
 	@echo 'Learning curves and checkpoints:        runs/demo/pretrain, runs/demo/finetune'
 	@echo 'The rain that it learned from:          data/demo/rain.h5 (made from data/demo/archive)'
 

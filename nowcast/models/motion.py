@@ -29,7 +29,10 @@ BRIGHTEST_PIXEL = float(rain_rate_to_pixel(100.0))
 """Pixel value that DIS sees as white: 100 mm/h."""
 
 SMALLEST_SIDE = 12
-"""Shorter sides leave DIS without a single patch."""
+"""Shorter sides hold hardly more than one patch of DIS, which is 8 pixels wide."""
+
+SMALLEST_SIDE_FOR_DIS = 48
+"""Images are padded to it: OpenCV changes DIS for smaller ones, and crashes for some."""
 
 CELL = 2
 """Side in pixels of the cells that motion is averaged on; DIS sees no finer either."""
@@ -76,16 +79,19 @@ def estimate_motion(frames: NDArray[np.floating[Any]], pairs: int = 4) -> NDArra
     observed = ~np.isnan(used)
     stretched = (np.nan_to_num(used) - FAINTEST_PIXEL) * (255 / (BRIGHTEST_PIXEL - FAINTEST_PIXEL))
     images = stretched.clip(0, 255).astype(np.uint8)
+    height, width = images.shape[1:]
+    missing = [(0, max(0, SMALLEST_SIDE_FOR_DIS - side)) for side in (height, width)]
+    padded = np.pad(images, [(0, 0), *missing], mode="edge") if np.any(missing) else images
     flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     flow.setFinestScale(1)
-    height, width = images.shape[1:]
     # Motion along x and y times its weight, and the weight, in one array of cells: (y, x, 3).
     said = np.zeros((-(-height // CELL), -(-width // CELL), 3), dtype=np.float32)
     place = np.indices(said.shape[:2], dtype=np.float32)[::-1]
     for number in range(1, len(images)):
-        earlier, later = images[number - 1], images[number]
-        backwards = _averaged(flow.calc(later, earlier, None), CELL)
-        counts = ((earlier | later) > 0) & observed[number - 1] & observed[number]
+        found = flow.calc(padded[number], padded[number - 1], None)[:height, :width]
+        backwards = _averaged(found, CELL)
+        has_rain = (images[number - 1] | images[number]) > 0
+        counts = has_rain & observed[number - 1] & observed[number]
         weight = _averaged(counts.astype(np.float32), CELL)[..., None]
         x, y = (place + np.moveaxis(backwards, -1, 0) / CELL).astype(np.float32, copy=False)
         said = cv2.remap(said, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

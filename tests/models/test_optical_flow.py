@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from nowcast.errors import InputError
 from nowcast.method import NowcastMethod
@@ -226,6 +227,21 @@ def test_what_is_not_observed_is_forecast_as_dry():
     )
 
 
+@given(
+    frames=arrays.arrays(
+        np.float32,
+        st.tuples(st.just(1), st.integers(2, 6), st.just(1), st.integers(12, 60),
+                  st.integers(12, 60)),
+        elements=st.floats(-2, 2, width=32) | st.just(np.nan),
+    )
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_whatever_comes_in_pixel_values_come_out(frames):
+    forecast = OpticalFlow().forecast(torch.from_numpy(frames), 3)
+    assert torch.isfinite(forecast).all()
+    assert ((forecast >= 0) & (forecast <= 1)).all()
+
+
 def test_rain_is_interpolated_as_water():
     x, y = grid()
     peaks = np.maximum(0.0, np.sin(0.8 * (x - 0.3)) * np.sin(0.8 * y)) * 0.7
@@ -261,6 +277,16 @@ def test_unfit_frames_are_refused_in_one_line(shape, pairs):
         OpticalFlow(pairs).forecast(torch.zeros(shape), 2)
     assert "\n" not in str(refused.value)
     assert str(shape[1:]) in str(refused.value) or str(pairs) in str(refused.value)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (12, 65), (65, 12), (31, 120), (15, 700), (700, 15)])
+def test_small_and_narrow_grids_have_motion_too(shape):
+    # OpenCV's DIS crashes on images like these, or is another one.
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    frames = np.stack([rain_like(x - t, y) for t in range(3)])
+    motion = estimate_motion(frames)
+    assert motion.shape == (2, *shape)
+    assert np.median(np.hypot(motion[0] - 1, motion[1])) < 0.6
 
 
 def test_motion_of_another_grid_is_refused():

@@ -25,6 +25,7 @@ from nowcast.progress import progress
 from nowcast.radar.event_sources import open_event
 from nowcast.radar.events import Event, rain_rates
 from nowcast.radar.units import pixel_to_rain_rate, rain_rate_to_pixel
+from nowcast.verification.accumulator import mean_of_defined
 
 OURS, THEIRS = "optical flow", "pysteps"
 
@@ -129,15 +130,7 @@ def mean_csi(forecast: Rates, truth: Rates, thresholds_mm_h: tuple[float, ...]) 
             either = np.count_nonzero(said_event | event)
             if either:
                 own[number] = hits / either
-    return _mean_of_defined(scores)
-
-
-def _mean_of_defined(scores: Scores) -> Scores:
-    """Mean over the first axis without NaN; NaN where there is nothing else."""
-    defined = np.isfinite(scores)
-    number = defined.sum(axis=0)
-    total = np.where(defined, scores, 0.0).sum(axis=0)
-    return np.divide(total, number, out=np.full(number.shape, np.nan), where=number > 0)
+    return mean_of_defined(scores)
 
 
 def _starts(event: Event, input_frames: int, lead_times: int, at_most: int | None) -> list[int]:
@@ -196,7 +189,7 @@ def _facts(event: str, found: _Found, thresholds_mm_h: tuple[float, ...]) -> dic
         f"{event} {when}": _compared(ours, theirs)
         for when, ours, theirs in zip(found.times, found.csi[OURS], found.csi[THEIRS], strict=True)
     }
-    ours, theirs = (_mean_of_defined(np.stack(found.csi[method])) for method in (OURS, THEIRS))
+    ours, theirs = (mean_of_defined(np.stack(found.csi[method])) for method in (OURS, THEIRS))
     misses = [
         f"{threshold:g} mm/h"
         for threshold, own, other in zip(thresholds_mm_h, ours, theirs, strict=True)

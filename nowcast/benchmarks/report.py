@@ -116,7 +116,7 @@ def format_table(report: Report, machine: Machine) -> str:
         for line in cells
     ]
     facts = [f"{name}: {_fact_text(value)}" for name, value in report.facts.items()]
-    rounds = len(report.rows[0].seconds)
+    rounds = " or ".join(map(str, sorted({len(row.seconds) for row in report.rows})))
     legend = f"Median (smallest–largest) of {rounds} rounds; ratios within each round."
     return "\n".join([*lines, "", *facts, legend, str(machine)])
 

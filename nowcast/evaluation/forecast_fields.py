@@ -42,6 +42,8 @@ from nowcast.radar.units import ZRRelation, rain_rate_to_pixel
 DECODED_BYTES = 2**26
 """Forecast fields are turned into pixel values several at once, up to this size."""
 
+NO_FORECAST = "values that are no forecast (NaN) count as no rain"
+
 
 @dataclass(frozen=True, eq=False)
 class ForecastField:
@@ -150,6 +152,7 @@ class ForecastReading:
                 window = self.raw.isel({**fixed, axes.lead: _indexer(numbers[wanted])})
                 loaded = xr.Variable(window.dims, window.to_numpy(), self.raw.attrs)
                 values = decoded(loaded.transpose(axes.lead, axes.y, axes.x), oddities)
+                oddities[NO_FORECAST] += int(np.count_nonzero(np.isnan(values)))
                 backwards = tuple(axis for axis, flip in enumerate(field.flipped, 1) if flip)
                 pixels[member, wanted] = field.pixels(np.flip(values, backwards), oddities)
 

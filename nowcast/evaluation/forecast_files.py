@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
-from nowcast.evaluation.forecast_fields import ForecastField, open_forecasts
+from nowcast.evaluation.forecast_fields import NO_FORECAST, ForecastField, open_forecasts
 from nowcast.progress import progress
 from nowcast.radar.clips import step_in_seconds
 from nowcast.radar.event_files import is_zarr
@@ -45,8 +45,9 @@ class ForecastFile:
         path: the file, store or folder.
         shape: (y, x) of every forecast.
         members: of the ensemble; 1 where it is none.
-        oddities: how many pixels were taken for "no forecast there" because their value cannot be,
-            in words.
+        oddities: how many pixels have no forecast, or were taken for such because their value
+            cannot be, in words.
+        replaced: how many clips have pixels without a forecast, by what they count as.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class ForecastFile:
         self.path = Path(path)
         self.step_seconds = step_in_seconds(step_minutes)
         self.oddities: Counter[str] = Counter()
+        self.replaced: Counter[str] = Counter()
         found: Iterable[Path] = _files(self.path)
         if self.path not in found:
             found = progress(found, f"reading {self.path.name}", unit="file")
@@ -126,7 +128,10 @@ class ForecastFile:
         for field, clips in by_field.items():
             with field.reading() as reading:
                 for clip, issue, place in clips:
+                    empty = self.oddities[NO_FORECAST]
                     reading.fill(pixels[clip, :, :, 0], issue, place, wanted, self.oddities)
+                    if self.oddities[NO_FORECAST] > empty:
+                        self.replaced[NO_FORECAST] += 1
         for oddity in +self.oddities:
             if oddity not in known:
                 logging.getLogger("nowcast").warning("%s: %s (said once)", self.path, oddity)

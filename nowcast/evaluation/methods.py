@@ -27,9 +27,12 @@ Baseline = Literal[
     "ROVER linear",
     "pysteps extrapolation",
     "S-PROG",
+    "S-PROG mean",
     "ANVIL",
     "STEPS",
 ]
+LONGEST_NAME = 80
+
 Method = NowcastMethod | IssuedForecasts
 
 
@@ -40,8 +43,8 @@ class MethodSettings:
     Args:
         baselines: methods without training. "ROVER" and "ROVER linear" are the benchmark's
             optical-flow opponent with and without its arctangent transform; "pysteps
-            extrapolation" (Lucas–Kanade), "S-PROG", "ANVIL" and "STEPS" (an ensemble) are
-            pysteps' and need it installed.
+            extrapolation" (Lucas–Kanade), "S-PROG", "S-PROG mean" (without probability matching),
+            "ANVIL" and "STEPS" (an ensemble) are pysteps' and need it installed.
         checkpoints: trained networks by the names to show them under, as in
             --checkpoints.ConvGRU FILE.
         forecasts: files, or folders of files, with forecasts that something else made, by the
@@ -81,6 +84,16 @@ class MethodSettings:
         methods: dict[str, Method] = {}
         for group in groups:
             for name, method in group.items():
+                if not name.strip() or not name.isprintable() or name == "observed":
+                    raise InputError(
+                        f"methods: found the name {name!r}, expected one that can be read and says "
+                        "which it is"
+                    )
+                if len(name) > LONGEST_NAME:
+                    raise InputError(
+                        f"methods: found a name of {len(name)} characters, expected at most "
+                        f"{LONGEST_NAME}"
+                    )
                 if name in methods:
                     raise InputError(f"methods: found the name {name!r} twice, expected it once")
                 methods[name] = method
@@ -100,6 +113,8 @@ class MethodSettings:
             "checkpoints": {name: _file(path) for name, path in (self.checkpoints or {}).items()},
             "forecasts": {name: _file(path) for name, path in (self.forecasts or {}).items()},
         }
+        if self.memel_in_testing:
+            found["memel_in_testing"] = True
         if "STEPS" in self.baselines:
             found["ensemble"] = {"members": self.members, "seed": self.ensemble_seed}
         return {name: value for name, value in found.items() if value}
@@ -108,8 +123,8 @@ class MethodSettings:
         ours: dict[str, Callable[[], NowcastMethod]] = {
             "persistence": Persistence,
             "optical flow": OpticalFlow,
-            "ROVER": lambda: Rover("arctangent"),
-            "ROVER linear": lambda: Rover("linear"),
+            "ROVER": lambda: Rover("arctangent", store.exclude_mask),
+            "ROVER linear": lambda: Rover("linear", store.exclude_mask),
         }
         if name in ours:
             return ours[name]()

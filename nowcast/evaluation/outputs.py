@@ -24,8 +24,13 @@ PAGE = "report.html"
 
 
 def write_outputs(
-    out: Path, report: Report, compared: Report, clips: Sequence[ShownClip], title: str
-) -> list[Path]:
+    out: Path,
+    report: Report,
+    compared: Report,
+    clips: Sequence[ShownClip],
+    title: str,
+    notes: Sequence[str] = (),
+) -> None:
     """Write an evaluation into its folder.
 
     Args:
@@ -35,9 +40,7 @@ def write_outputs(
             `reliability.png`, `spectra.png` (where spectra were scored) and `report.html`.
         clips: clips to animate on the page.
         title: headline of plots and page.
-
-    Returns:
-        The files written, the page first.
+        notes: what else is to be known of what the page shows.
     """
     write_json(out / "scores.json", report)
     write_csv(out / "scores.csv", report)
@@ -48,14 +51,16 @@ def write_outputs(
         plots["Power spectra of rain rate"] = out / "spectra.png"
         spacing = compared["settings"].get("grid_spacing_km")
         write_spectra(out / "spectra.png", compared, grid_spacing_km=spacing, title=title)
+    else:
+        # One of an evaluation before this would be taken for this one's.
+        (out / "spectra.png").unlink(missing_ok=True)
     write_page(
         out / PAGE,
         title=title,
         facts=facts(compared),
-        notes=reading(compared),
+        notes=[*reading(compared), *notes],
         tables=[*score_tables(compared), *difference_tables(compared), *skill_tables(compared)],
         event_tables=event_tables(compared),
         plots={heading: path.read_bytes() for heading, path in plots.items()},
         animations=[animate(**clip.arguments()) for clip in clips],
     )
-    return [out / PAGE, out / "scores.json", out / "scores.csv", *plots.values()]

@@ -3,9 +3,11 @@
 What the files look like that are written of it is `outputs`.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,7 @@ from nowcast.evaluation.shown_clips import show, wettest_by_event
 from nowcast.files import check_place
 from nowcast.models.checkpoint import TrainedNetwork
 from nowcast.progress import progress
+from nowcast.radar.store import FrameStore
 from nowcast.training.clips import SequentialClips
 from nowcast.training.data import BatchesToScore, DataSettings
 from nowcast.training.online import OnlineFinetuning
@@ -39,6 +42,8 @@ from nowcast.verification import (
     side_by_side,
     target_mask_of,
 )
+from nowcast.verification.fractions import WINDOWS_PIXELS, check_windows
+from nowcast.verification.provenance import commit, versions
 from nowcast.verification.running import Region
 
 FurtherScores = Literal["rain rate", "fractions", "spectra"]
@@ -62,10 +67,15 @@ class ScoreSettings:
 
     thresholds_mm_h: tuple[float, ...] = THRESHOLDS_MM_H
     scores: tuple[FurtherScores, ...] = ("rain rate", "fractions", "spectra")
-    windows_pixels: tuple[int, ...] = (1, 5, 11, 21, 41)
+    windows_pixels: tuple[int, ...] = WINDOWS_PIXELS
     central_region: bool = False
     resamples: int = 1000
     resampling_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("resamples", "resampling_seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}: found {getattr(self, name)}, expected at least 0")
 
     def region(self, shape: tuple[int, int]) -> Region | None:
         """Rows and columns of frames (y, x) that are scored, None for all."""
@@ -79,6 +89,8 @@ class ScoreSettings:
         """
         top, bottom, left, right = self.region(shape) or (0, shape[0], 0, shape[1])
         scored = (bottom - top, right - left)
+        if "fractions" in self.scores:
+            check_windows(self.windows_pixels, scored)
 
         def of_forecasts() -> dict[str, Accumulator]:
             further: dict[str, Accumulator] = {
@@ -121,9 +133,10 @@ class ClipSettings:
                 f"at_most: found {self.at_most} with the online protocol, which goes through all "
                 "clips; expected none"
             )
-        if not self.online_learning_rate > 0:
+        if not 0 < self.online_learning_rate < math.inf:
             raise InputError(
-                f"online_learning_rate: found {self.online_learning_rate}, expected above 0"
+                f"online_learning_rate: found {self.online_learning_rate}, expected a positive "
+                "number"
             )
 
 
@@ -147,8 +160,8 @@ def evaluate_into(
         clips: which clips, and by which protocol.
         scores: what is scored.
         animations: how many events to animate on the page, the wettest clip of each.
-        beside: scores.json of earlier evaluations of the same clips, to show in one table with this
-            one's; a method that is in several is shown with the name of its file's folder.
+        beside: scores.json of earlier evaluations of the same clips, or their folders, to show in
+            one table with this one's; a method that is in several is shown with the folder's name.
 
     Returns:
         The scores, beside those of earlier evaluations.
@@ -161,44 +174,87 @@ def evaluate_into(
     check_place(out, folder=True)
     if animations < 0:
         raise InputError(f"animations: found {animations}, expected at least 0")
-    others: dict[str, Report] = {}
-    for path in beside:
-        label = path.absolute().parent.name
-        taken = label in others or label == out.absolute().name
-        others[str(path) if taken else label] = read_json(path)
     if clips.protocol == "online" and clips.stride != data.input_frames:
         raise InputError(
             f"stride: found {clips.stride} with the online protocol, expected {data.input_frames}, "
             "the number of input frames that each clip brings"
         )
+    others = _earlier(out, beside)
     opened = methods.open(data, clips.split)
-    store = data.open()
-    chosen = SequentialClips(store, clips.split, data.length, clips.stride, clips.at_most)
-    report = _evaluate(opened, data, methods, clips, scores, chosen, out, others)
+    chosen = SequentialClips(data.open(), clips.split, data.length, clips.stride, clips.at_most)
+    kinds = scores.kinds(data.lead_times, chosen.store.shape)
+    settings = _settings(data, methods, clips, scores, chosen.store)
+    minutes = [chosen.store.step_minutes * (step + 1) for step in range(data.lead_times)]
+    axes = {
+        axis: list(values)
+        for kind in kinds.forecast().values()
+        for axis, values in kind.coordinates.items()
+    }
+    scope = Scope(settings, minutes, list(scores.thresholds_mm_h), len(chosen), axes)
+    check_comparable(out.absolute().name, scope, others)
+    out.mkdir(parents=True, exist_ok=True)
+    state = out / "evaluation.state"
+    # What computes the scores is what is there now, not what stands in the checkout at the end.
+    stamp = commit()
+    shared: dict[str, Any] = {
+        "lead_times": data.lead_times,
+        "kinds": kinds,
+        "region": scores.region(chosen.store.shape),
+        "save_to": state,
+        "fingerprint": _fingerprint(settings, data, methods, scores, chosen.store),
+    }
+    if clips.protocol == "offline":
+        results = evaluate(opened, BatchesToScore(chosen, data), **shared)
+    else:
+        results = evaluate_online(
+            opened,
+            BatchesToScore(chosen, data, one_by_one=True),
+            adapts=_learning(opened, clips.online_learning_rate),
+            step_minutes=chosen.store.step_minutes,
+            target_mask=target_mask_of(chosen.store),
+            **shared,
+        )
+    report = make_report(results, settings, resamples=scores.resamples, seed=scores.resampling_seed)
+    report["commit"] = stamp
     compared = side_by_side({out.absolute().name: report, **others}) if others else report
-    # Networks that have learned on the way have seen these clips: they are shown as they were.
-    fresh = opened if clips.protocol == "offline" else methods.open(data, clips.split)
+    notes = []
+    if clips.protocol == "online" and animations:
+        # They have seen what came after the clips that are shown.
+        opened = methods.open(data, clips.split)
+        notes.append("Animations show networks as they were before they learned on the way.")
     shown = [
-        show(data, *clip, fresh)
+        show(data, *clip, opened)
         for clip in progress(wettest_by_event(chosen, animations), "animating", unit="clips")
     ]
     title = f"{data.store.stem}, {clips.split} clips, {clips.protocol}"
-    write_outputs(out, report, compared, shown, title)
+    write_outputs(out, report, compared, shown, title, notes)
+    state.unlink(missing_ok=True)
     return compared
 
 
-def _evaluate(
-    opened: Mapping[str, Method],
+def _earlier(out: Path, paths: Sequence[Path]) -> dict[str, Report]:
+    """Earlier evaluations, each told by the name of its folder, or by its path where that is taken.
+
+    Raises:
+        InputError: a file is no report.
+    """
+    reports: dict[str, Report] = {}
+    for given in paths:
+        path = given / "scores.json" if given.is_dir() else given
+        label = path.absolute().parent.name
+        taken = label in reports or label == out.absolute().name
+        reports[str(path) if taken else label] = read_json(path)
+    return reports
+
+
+def _settings(
     data: DataSettings,
     methods: MethodSettings,
     clips: ClipSettings,
     scores: ScoreSettings,
-    chosen: SequentialClips,
-    out: Path,
-    others: Mapping[str, Report],
-) -> Report:
-    store = chosen.store
-    kinds = scores.kinds(data.lead_times, store.shape)
+    store: FrameStore,
+) -> dict[str, Any]:
+    """What the report is stamped with."""
     settings: dict[str, Any] = {
         "protocol": clips.protocol,
         "split": clips.split,
@@ -215,28 +271,26 @@ def _evaluate(
     }
     if clips.protocol == "online":
         settings["online"] = {"optimizer": "AdaGrad", "learning_rate": clips.online_learning_rate}
-    minutes = [store.step_minutes * (step + 1) for step in range(data.lead_times)]
-    scope = Scope(settings, minutes, list(scores.thresholds_mm_h), len(chosen))
-    check_comparable(out.absolute().name, scope, others)
-    shared: dict[str, Any] = {
-        "lead_times": data.lead_times,
-        "kinds": kinds,
-        "region": scores.region(store.shape),
-        "save_to": out / "evaluation.state",
-        "fingerprint": json.dumps([settings, asdict(scores)], default=str, sort_keys=True),
-    }
-    if clips.protocol == "offline":
-        results = evaluate(opened, BatchesToScore(chosen, data), **shared)
-    else:
-        results = evaluate_online(
-            opened,
-            BatchesToScore(chosen, data, one_by_one=True),
-            adapts=_learning(opened, clips.online_learning_rate),
-            step_minutes=store.step_minutes,
-            target_mask=target_mask_of(store),
-            **shared,
-        )
-    return make_report(results, settings, resamples=scores.resamples, seed=scores.resampling_seed)
+    return settings
+
+
+def _fingerprint(
+    settings: Mapping[str, Any],
+    data: DataSettings,
+    methods: MethodSettings,
+    scores: ScoreSettings,
+    store: FrameStore,
+) -> str:
+    """All that decides the sums of an evaluation, in text: only the same one goes on from a state.
+
+    How sure the scores are is worked out at the end, so that settings of the resampling are none of
+    it.
+    """
+    scored = replace(scores, resamples=0, resampling_seed=0)
+    mask = store.exclude_mask
+    excluded = None if mask is None else hashlib.sha256(mask.tobytes()).hexdigest()
+    decisive = (asdict(scored), data.batch_size, methods.device, excluded, commit(), versions())
+    return json.dumps([settings, decisive], default=str, sort_keys=True)
 
 
 def _learning(methods: Mapping[str, Method], learning_rate: float) -> dict[str, OnlineFinetuning]:

@@ -7,8 +7,8 @@ Dense inverse search (DIS; Kroeger et al., ECCV 2016) as OpenCV computes it give
 of successive frames. Three things make them one field that rain can be moved along for hours:
 
 * what earlier pairs say is carried along with the rain and averaged with what later ones say;
-* a pixel has a say if it was observed and had rain, and shares it with its surroundings by
-  normalised convolution (Knutsson and Westin, CVPR 1993);
+* a pixel has a say if both frames of the pair observed it and one of them has rain there, and
+  shares it with its surroundings by normalised convolution (Knutsson and Westin, CVPR 1993);
 * air that is far from all rain takes the motion of what surrounds it, the wider the farther, so
   that a shower that is on its way through dry air goes on.
 """

@@ -24,6 +24,7 @@ class _Need(NamedTuple):
 _NEEDS = {
     "extrapolation": _Need(fixed=50, per_lead_time=16),
     "S-PROG": _Need(fixed=560, per_lead_time=24),
+    "S-PROG mean": _Need(fixed=560, per_lead_time=24),
     "ANVIL": _Need(fixed=850, per_lead_time=24),
     # Its members are taken from it lead time by lead time; two states of 6 cascade levels stay.
     "STEPS": _Need(fixed=310, per_member=245),
@@ -52,7 +53,7 @@ def needed_bytes(
     forecasts, with k = 1.1 and the bytes per pixel of the table above.
 
     Args:
-        method: "extrapolation", "S-PROG", "ANVIL" or "STEPS".
+        method: "extrapolation", "S-PROG", "S-PROG mean", "ANVIL" or "STEPS".
         shape: (y, x).
         frames: observed frames.
         lead_times: how many are forecast.

@@ -7,7 +7,7 @@ from nowcast.errors import InputError
 from nowcast.models.pysteps_ensemble import PystepsEnsemble
 from nowcast.models.pysteps_nowcast import PystepsNowcast
 
-NAMES = ("extrapolation", "S-PROG", "ANVIL", "STEPS")
+NAMES = ("extrapolation", "S-PROG", "S-PROG mean", "ANVIL", "STEPS")
 """The last is an ensemble."""
 
 
@@ -22,7 +22,7 @@ def pysteps_method(
     """A method of pysteps by its name.
 
     Args:
-        name: "extrapolation", "S-PROG", "ANVIL" or "STEPS"; only the last is an ensemble.
+        name: one of `NAMES`; only the last is an ensemble.
         step_minutes: minutes between frames, for STEPS.
         grid_spacing_km: side of a pixel, for STEPS; the others do without.
         members: of STEPS.

@@ -54,12 +54,14 @@ def _ends() -> tuple[float, float]:
 class Rover:
     """Nowcast by variational flow between the last two frames."""
 
-    def __init__(self, transform: Transform) -> None:
+    def __init__(self, transform: Transform, exclude: NDArray[np.bool_] | None = None) -> None:
         """Choose the brightness that flow and interpolation see.
 
         Args:
             transform: "linear" for pixel values as they are, "arctangent" for the benchmark's
                 nonlinear transform, which spreads the reflectivities around 33 dBZ.
+            exclude: pixels (y, x) that are noise whatever their value, such as HKO-7's
+                `exclude_mask`; None for none.
 
         Raises:
             InputError: there is no such transform.
@@ -68,7 +70,7 @@ class Rover:
             raise InputError(
                 f"ROVER: found the transform {transform!r}, expected linear or arctangent"
             )
-        self.transform = transform
+        self.transform, self.exclude = transform, exclude
 
     def forecast(self, frames: torch.Tensor, lead_times: int) -> torch.Tensor:
         """Move the last frame on along the flow between the last two.
@@ -96,7 +98,15 @@ class Rover:
             )
         last_two = frames[:, -2:, 0].detach().to("cpu", torch.float32).numpy()
         pixels = np.nan_to_num(last_two).clip(0.0, 1.0)
-        pixels = np.where(pixels < NOISE_BELOW, np.float32(0.0), pixels)
+        noise = pixels < NOISE_BELOW
+        if self.exclude is not None:
+            if self.exclude.shape != pixels.shape[2:]:
+                raise InputError(
+                    f"ROVER: found frames of {pixels.shape[2:]}, expected {self.exclude.shape} as "
+                    "the pixels to exclude"
+                )
+            noise |= self.exclude
+        pixels = np.where(noise, np.float32(0.0), pixels)
         if self.transform == "arctangent":
             pixels = arctangent(pixels).clip(0.0, 1.0)
         shape = (len(pixels), lead_times, *pixels.shape[2:])

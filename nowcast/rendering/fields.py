@@ -19,19 +19,21 @@ class ForecastCase:
     fields: Mapping[str, np.ndarray]
     inputs: np.ndarray
     issue_time: np.datetime64
-    step_minutes: int
+    step_minutes: float
 
     def valid_time(self, step: int) -> str:
         """Valid time `step` steps after the issue time (before it if negative), in UTC."""
-        valid = self.issue_time.astype("datetime64[m]") + np.timedelta64(
-            step * self.step_minutes, "m"
-        )
+        passed = np.timedelta64(round(step * self.step_minutes * 60), "s")
+        valid = (self.issue_time.astype("datetime64[s]") + passed).astype("datetime64[m]")
         return f"{str(valid).replace('T', ' ')} UTC"
 
     def lead_time(self, step: int) -> str:
-        """Lead time of a step as forecasters write it: "+006 min"."""
+        """Lead time of a step as forecasters write it: "+006 min"; "+007.5 min"."""
         sign = "−" if step < 0 else "+" if step > 0 else ""
-        return f"{sign}{abs(step) * self.step_minutes:03d} min"
+        minutes = abs(step) * self.step_minutes
+        if self.step_minutes == int(self.step_minutes):
+            return f"{sign}{minutes:03.0f} min"
+        return f"{sign}{minutes:05.1f} min"
 
 
 def forecast_case(
@@ -41,7 +43,7 @@ def forecast_case(
     inputs: np.ndarray | None,
     input_mask: np.ndarray | None,
     issue_time: np.datetime64,
-    step_minutes: int,
+    step_minutes: float,
 ) -> ForecastCase:
     """Check the fields of a case and turn them into palette entries.
 
@@ -59,8 +61,8 @@ def forecast_case(
         raise InputError(f"inputs: found shape {inputs.shape}, expected (time, {grid})")
     if "observed" in forecasts:
         raise InputError("forecasts: found a method called 'observed', expected another name")
-    if step_minutes < 1 or int(step_minutes) != step_minutes:
-        raise InputError(f"step_minutes: found {step_minutes}, expected whole minutes")
+    if not 0 < step_minutes < np.inf:
+        raise InputError(f"step_minutes: found {step_minutes}, expected a positive number")
     if np.isnat(np.datetime64(issue_time)):
         raise InputError("issue time: found NaT, expected a time in UTC")
     for name, field, expected in (
@@ -75,5 +77,5 @@ def forecast_case(
         fields={name: rain_classes(field, mask) for name, field in fields.items()},
         inputs=rain_classes(inputs, input_mask),
         issue_time=np.datetime64(issue_time),
-        step_minutes=int(step_minutes),
+        step_minutes=step_minutes,
     )

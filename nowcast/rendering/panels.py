@@ -70,7 +70,7 @@ def animate(
     input_mask: np.ndarray | None = None,
     *,
     issue_time: np.datetime64,
-    step_minutes: int,
+    step_minutes: float,
     frames_per_second: float = 5.0,
     title: str = "",
     source: str = "",

@@ -25,10 +25,11 @@ def write_reliability(
     """Plot how reliable forecasts are, as PNG.
 
     Of all methods, the frequency bias by threshold: how often a rain rate is forecast to be reached
-    for each time that it is, averaged over lead times and at some of them. Of ensembles, for each
-    threshold how often it is reached where a probability was forecast, on the diagonal if the
-    probabilities are right, and below that how often each was forecast; and the rank histogram,
-    flat if the observation is like one more member. Both of all lead times together.
+    for each time that it is, averaged over lead times and at some of them; a triangle on the lower
+    edge says that it is hardly ever or never. Of ensembles, for each threshold how often it is
+    reached where a probability was forecast, on the diagonal if the probabilities are right, and
+    below that how often each was forecast; and the rank histogram, flat if the observation is like
+    one more member. Both of all lead times together.
 
     Args:
         path: the file to write.
@@ -100,7 +101,7 @@ def _draw_bias(
 ) -> None:
     thresholds = np.asarray(report["thresholds_mm_h"], float)
     headings = [f"+{report['lead_minutes'][lead]:g} min" for lead in leads]
-    seen = []
+    seen, lines = [], []
     for axis, heading in zip(axes, ["mean over lead times", *headings], strict=True):
         head(axis, heading)
         axis.axhline(1.0, **REFERENCE)
@@ -117,12 +118,18 @@ def _draw_bias(
         for axis, of in zip(axes, np.asarray(values, float), strict=True):
             axis.plot(thresholds, of, marker="o", markersize=4, **drawn[name])
             seen += [value for value in of if value > 0]
+            lines.append((axis, of, drawn[name]["color"]))
     lowest = max(min([0.5, *seen]), 1 / LARGEST_BIAS_SHOWN)
     highest = min(max([2.0, *seen]), LARGEST_BIAS_SHOWN)
     for axis in axes:
         _logarithmic(axis, "x", thresholds)
         _logarithmic(axis, "y")
         axis.set_ylim(lowest / 1.15, highest * 1.15)
+    for axis, of, colour in lines:
+        # An event that is never, or hardly ever, forecast has no place on a logarithmic axis.
+        under = of < lowest
+        edge = np.full(under.sum(), lowest / 1.15)
+        axis.scatter(thresholds[under], edge, marker="v", color=colour, clip_on=False, zorder=3)
     axes[0].set_ylabel("forecast / observed")
     legend(section, list(drawn), list(drawn.values()))
 

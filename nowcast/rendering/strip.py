@@ -32,7 +32,7 @@ def write_png_strip(
     *,
     lead_steps: Sequence[int],
     issue_time: np.datetime64,
-    step_minutes: int,
+    step_minutes: float,
     title: str = "",
     source: str = "",
 ) -> None:

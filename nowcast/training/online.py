@@ -62,25 +62,22 @@ class OnlineFinetuning:
         Returns:
             The loss before the step, scaled.
         """
-        training, home = self.network.training, next(self.network.parameters()).device
-        self.network.train()
-        try:
-            # An evaluation forecasts in inference mode, in which nothing is learned.
-            with torch.inference_mode(False), torch.enable_grad():
-                inputs, targets, mask = (
-                    (field.clone() if field.is_inference() else field).to(home)
-                    for field in (inputs, targets, mask)
-                )
-                self.optimizer.zero_grad(set_to_none=True)
-                prediction = self.network(inputs, targets.shape[1])
-                squared, absolute = balanced_loss(prediction, targets, mask)
-                loss = (squared + absolute) * self.loss_scale
-                loss.backward()
-                for part in (self.network.encoder, self.network.forecaster):
-                    nn.utils.clip_grad_norm_(part.parameters(), self.clip_norm)
-                self.optimizer.step()
-        finally:
-            self.network.train(training)
+        home = next(self.network.parameters()).device
+        # The network stays in the mode it is in, so that MEmeL layers whose statistics are frozen
+        # stay frozen. An evaluation forecasts in inference mode, in which nothing is learned.
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs, targets, mask = (
+                (field.clone() if field.is_inference() else field).to(home)
+                for field in (inputs, targets, mask)
+            )
+            self.optimizer.zero_grad(set_to_none=True)
+            prediction = self.network(inputs, targets.shape[1])
+            squared, absolute = balanced_loss(prediction, targets, mask)
+            loss = (squared + absolute) * self.loss_scale
+            loss.backward()
+            for part in (self.network.encoder, self.network.forecaster):
+                nn.utils.clip_grad_norm_(part.parameters(), self.clip_norm)
+            self.optimizer.step()
         return float(loss.detach())
 
     def forecast(self, frames: Tensor, lead_times: int) -> Tensor:

@@ -5,8 +5,9 @@ mergeable, evaluations resumable, and resampling of events cheap: a resampled sc
 function of other sums.
 """
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ Sums = Mapping[str, NDArray[Any]]
 Field = torch.Tensor | NDArray[Any]
 
 LEAD_TIME = "lead_time"
+THRESHOLD = "threshold_mm_h"
 
 
 class Accumulator(ABC):
@@ -111,6 +113,20 @@ class Accumulator(ABC):
     def _described(self) -> str:
         axes = ", ".join(f"{axis} {values}" for axis, values in self.coordinates.items())
         return f"{type(self).__name__} of {self.lead_times} lead times{axes and ', '}{axes}"
+
+
+def merged(accumulators: Iterable[Accumulator]) -> Accumulator:
+    """An accumulator of its own with what several have accumulated.
+
+    Raises:
+        InputError: there is none, or they are of several kinds: see `Accumulator.merge`.
+    """
+    total: Accumulator | None = None
+    for one in accumulators:
+        total = copy.deepcopy(one) if total is None else total.merge(one)
+    if total is None:
+        raise InputError("scores to merge: found none, expected at least one")
+    return total
 
 
 def mean_of_defined(values: NDArray[Any], axis: int = 0) -> NDArray[Any]:

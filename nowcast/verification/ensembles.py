@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
-from nowcast.verification.accumulator import LEAD_TIME, Accumulator, Field, Sums
+from nowcast.verification.accumulator import LEAD_TIME, THRESHOLD, Accumulator, Field, Sums
 from nowcast.verification.fields import (
     checked_fields,
     counted_pixels,
@@ -24,7 +24,6 @@ from nowcast.verification.fields import (
 )
 from nowcast.verification.scores import THRESHOLDS_MM_H
 
-THRESHOLD = "threshold_mm_h"
 RANK = "rank"
 PROBABILITY = "probability"
 ERRORS = ("absolute_errors", "member_differences", "variances", "squared_errors_of_mean")
@@ -41,7 +40,9 @@ class EnsembleScores(Accumulator):
     """Accumulator of ensemble scores per lead time.
 
     Rain rates are in mm/h, pixel value 0 is 0 mm/h. An event is a value at or above the threshold,
-    its forecast probability the share of members that have it. Where the observation equals a
+    its forecast probability the share of members that have it. Masked pixels take no part, whatever
+    their value, NaN too; NaN in one that counts is refused, in any member and in the truth, where
+    pysteps leaves out the pixel if one member is NaN there. Where the observation equals a
     member, `pysteps.verification.probscores` leaves a part of the CRPS out (the interval between
     that member and the next lower one); here and in `scores.probability` nothing is left out.
 

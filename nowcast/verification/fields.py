@@ -26,7 +26,7 @@ def event_thresholds(thresholds_mm_h: Sequence[float]) -> tuple[float, ...]:
     """
     rates = tuple(float(rate) for rate in thresholds_mm_h)
     rising = all(low < high for low, high in itertools.pairwise(rates))
-    if not rates or not rates[0] > 0 or not rising:
+    if not rates or not rates[0] > 0 or not rising or math.isinf(rates[-1]):
         raise InputError(f"thresholds: expected positive rising rates in mm/h, found {rates}")
     return rates
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
-from nowcast.verification.accumulator import LEAD_TIME, Accumulator, Field, Sums
+from nowcast.verification.accumulator import LEAD_TIME, THRESHOLD, Accumulator, Field, Sums
 from nowcast.verification.fields import (
     checked_fields,
     counted_pixels,
@@ -27,9 +27,25 @@ from nowcast.verification.scores import THRESHOLDS_MM_H
 WINDOWS_PIXELS = (1, 5, 11, 21, 41)
 """Sides of the square windows, in pixels; 1 compares pixel by pixel."""
 
-THRESHOLD = "threshold_mm_h"
 WINDOW = "window_pixels"
 SQUARES = ("squared_differences", "squared_forecasts", "squared_observations")
+
+
+def check_windows(windows_pixels: Sequence[int], shape: tuple[int, int]) -> None:
+    """Refuse windows of which nearly all lies outside of the frame.
+
+    Args:
+        windows_pixels: sides of the windows in pixels.
+        shape: (y, x) of the frames that are scored.
+
+    Raises:
+        InputError: a window is wider than twice the frame's longer side.
+    """
+    if max(windows_pixels) > 2 * max(shape):
+        raise InputError(
+            f"windows: found {max(windows_pixels)} pixels, "
+            f"expected at most twice the frame of {shape[0]} × {shape[1]}"
+        )
 
 
 class FractionsSkill(Accumulator):
@@ -95,17 +111,12 @@ class FractionsSkill(Accumulator):
             mask: True where a pixel counts, same shape.
 
         Raises:
-            InputError: shapes or dtypes do not fit, a window is wider than twice the frame's longer
-                side, or a pixel that counts is NaN or, in `truth`, outside of [0, 1]. The
-                accumulator stays as it was.
+            InputError: shapes, dtypes or windows (`check_windows`) do not fit, or a pixel that
+                counts is NaN or, in `truth`, outside of [0, 1]. The accumulator stays as it was.
         """
         forecast, observed, counts = checked_fields(prediction, truth, mask, self.lead_times)
         batch, height, width = (forecast.shape[axis] for axis in (0, 3, 4))
-        if self.windows_pixels[-1] > 2 * max(height, width):
-            raise InputError(
-                f"windows: found {self.windows_pixels[-1]} pixels, "
-                f"expected at most twice the frame of {height} × {width}"
-            )
+        check_windows(self.windows_pixels, (height, width))
         thresholds = threshold_pixels(self.thresholds_mm_h)
 
         def sums_of(frame: _Frame) -> _FrameSums:

@@ -17,7 +17,7 @@ import torch
 from nowcast.errors import InputError
 from nowcast.radar.clips import step_in_seconds
 from nowcast.verification.cases import Cases
-from nowcast.verification.offline import described
+from nowcast.verification.offline import complete, described
 from nowcast.verification.online_rule import OnlineStore, clips_of_a_step
 from nowcast.verification.results import MethodResult, ScoreKinds
 from nowcast.verification.resuming import (
@@ -199,7 +199,7 @@ def evaluate_online(
     saved = SavedEvaluation(save_to, online, save_every_s)
     go_through(batches, run.take, {"scores": scoring, "online": run}, saved, unit="clip")
     log.info("online: %s steps", f"{run.steps:,}")
-    return scoring.results
+    return complete(scoring, batches)
 
 
 def _with_state(name: str, adapt: Adapt) -> HasState:

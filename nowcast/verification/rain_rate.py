@@ -33,8 +33,9 @@ class RainRateErrors(Accumulator):
     """Accumulator of mean error, mean absolute error and root mean squared error in mm/h.
 
     Every pixel that counts has the same part, of whichever clip it is. Predictions are clipped to
-    [0, 1] first. Masked pixels take no part, whatever their value; NaN in one that counts is
-    refused.
+    [0, 1] first. Masked pixels take no part, whatever their value, NaN too; NaN in one that counts
+    is refused, in forecast and truth. `pysteps.verification.detcontscores` has no masks and leaves
+    out every pixel in which either is NaN, so that methods may be scored on different pixels.
 
     Args:
         lead_times: number of forecast frames of every clip.

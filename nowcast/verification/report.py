@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
-from nowcast.verification.accumulator import Accumulator
+from nowcast.verification.accumulator import Accumulator, merged
 from nowcast.verification.provenance import commit, versions
 from nowcast.verification.report_contents import (
     BALANCED_SUM,
@@ -26,7 +26,7 @@ from nowcast.verification.report_contents import (
     ScoreDifference,
     plain_settings,
 )
-from nowcast.verification.reported_scores import axes_of, by_kind, common_events, merged
+from nowcast.verification.reported_scores import axes_of, by_kind, common_events
 from nowcast.verification.resampling import (
     Interval,
     bootstrap_intervals,
@@ -70,20 +70,22 @@ def make_report(
             protocol, split, region, store and its fingerprint, checkpoints. Of a path only the name
             is kept.
         resamples: number of resamples of the events; 0 goes without intervals and tests.
-        seed: of the resampling; the same events are drawn for every method.
+        seed: of the resampling, in which the same events are drawn for every method, and of the
+            tests' ways to swap two methods where there are too many to go through; 0 or more.
         level: of the intervals, as 0.95.
 
     Raises:
-        InputError: no methods, `step_minutes` is missing or not positive, or methods were scored
-            on other clips or with other lead times, thresholds or windows.
+        InputError: no methods, `step_minutes` is missing or not positive, resamples, seed or level
+            make no sense, or methods were scored on other clips or with other lead times,
+            thresholds or windows.
     """
     step_minutes = settings.get("step_minutes")
     if not isinstance(step_minutes, int | float) or not step_minutes > 0:
         raise InputError(f"report settings: found step_minutes {step_minutes}, expected minutes")
-    if resamples < 0 or not 0 < level < 1:
+    if resamples < 0 or seed < 0 or not 0 < level < 1:
         raise InputError(
-            f"report: found {resamples} resamples and level {level}, expected 0 or more and a "
-            "level between 0 and 1"
+            f"report: found {resamples} resamples, seed {seed} and level {level}, expected 0 or "
+            "more, 0 or more and a level between 0 and 1"
         )
     events = common_events(results)
     scored = {name: by_kind(result, events) for name, result in results.items()}
@@ -91,7 +93,7 @@ def make_report(
     if resamples and len(events) > 1:
         weights = resample_weights(len(events), resamples, seed)
     totals = {
-        name: {kind: merged(by_event) for kind, by_event in kinds.items()}
+        name: {kind: merged(by_event.values()) for kind, by_event in kinds.items()}
         for name, kinds in scored.items()
     }
     dimensions, coordinates = axes_of(totals)
@@ -114,7 +116,7 @@ def make_report(
     }
     if weights is not None:
         report["differences"] = [
-            _difference(name, reference, scored, weights, level)
+            _difference(name, reference, scored, weights, level, seed)
             for reference, name in _pairs(list(results))
         ]
     return report
@@ -145,6 +147,7 @@ def _method_scores(
     scores: MethodScores = {
         "clips": result.clips,
         "members": result.members,
+        "replaced": dict(result.replaced),
         "coordinates": {},
         "per_lead": {},
         "mean": {},
@@ -164,7 +167,7 @@ def _method_scores(
         if PLOTTED & total.DIMENSIONS.keys():
             per_lead = bootstrap_intervals(events, weights, level, over_lead_times=False)
             scores["per_lead_interval"] |= _bounds(
-                {name: per_lead[name] for name in per_lead.keys() & PLOTTED}
+                {name: values for name, values in per_lead.items() if name in PLOTTED}
             )
     for event in result.events:
         summaries = [of_event[event].summary() for of_event in kinds.values()]
@@ -194,6 +197,7 @@ def _difference(
     scored: Mapping[str, Mapping[str, Mapping[str, Accumulator]]],
     weights: NDArray[Any],
     level: float,
+    seed: int,
 ) -> Difference:
     """What a paired test finds of all scores that both methods have, along the same axes."""
     found: Difference = {"method": method, "reference": reference, "scores": {}}
@@ -205,7 +209,7 @@ def _difference(
         names = [name for name in first[0].DIMENSIONS if _is_short(first[0], name)]
         if not alike or not names:
             continue
-        tested = paired_test(first, second, weights, level)
+        tested = paired_test(first, second, weights, level, seed=seed)
         for name in names:
             if name in tested:
                 found["scores"][name] = cast(ScoreDifference, _numbers(tested[name]._asdict()))

@@ -78,6 +78,9 @@ def _check_method(check: "_Check", name: str, scores: Any, found: Any) -> None:
     check.mapping(name, scores, sorted(MethodScores.__required_keys__))
     for count in ("clips", "members"):
         check.whole(f"{name}: {count}", scores[count])
+    check.mapping(f"{name}: replaced", scores["replaced"], ())
+    for reason, clips in scores["replaced"].items():
+        check.whole(f"{name}: replaced: {reason}", clips)
     check.mapping(f"{name}: coordinates", scores["coordinates"], ())
     for axis, values in scores["coordinates"].items():
         check.numbers(f"{name}: coordinates: {axis}", values, (None,))

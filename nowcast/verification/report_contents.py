@@ -3,13 +3,16 @@
 A report is a plain mapping, the same in memory and in the JSON file:
 
 - `format`: the number of this description; files of another are refused.
-- `settings`: what was scored and how; `commit` and `versions` of what scored it.
+- `settings`: what was scored and how, and under `beside`, of every further report that was put into
+  this one, `methods` (its rows) and what differs in its settings, commit, versions or resampling;
+  `commit` and `versions` of what scored it.
 - `lead_minutes`: the lead times; `thresholds_mm_h`: those of the benchmark's scores.
 - `dimensions`: the axes of every score, the first of which is the lead time. `coordinates`: the
   values along the others, by axis.
 - `resampling`: what the intervals and p values rest on; `why_none` says why there are none.
-- `methods`, by name: `clips`, `members` (1 where it is no ensemble), `coordinates` of the axes that
-  depend on the number of members, `per_lead` (score → values with the score's axes), `mean` (the
+- `methods`, by name: `clips`, `members` (1 where it is no ensemble), `replaced` (reason → number of
+  clips of which the method gave another one's forecast), `coordinates` of the axes that depend on
+  the number of members, `per_lead` (score → values with the score's axes), `mean` (the
   same without lead times, averaged over those at which the score is defined; no counts), `interval`
   (score → `low` and `high` of that mean), `per_lead_interval` (the same per lead time, of the
   scores that are plotted) and `by_event` (event → `clips` and `mean`, without scores along
@@ -29,6 +32,9 @@ FORMAT = 2
 
 BALANCED_SUM = "balanced_mse_mae"
 """B-MSE + B-MAE, by which the benchmark ranks; its interval is that of the sum."""
+
+BESIDE = "beside"
+"""The setting that says where the rows of further reports come from."""
 
 SHOWN_AXES = {
     **dict.fromkeys(("mse", "mae", "balanced_mse", "balanced_mae", BALANCED_SUM), ("lead_time",)),
@@ -67,6 +73,7 @@ class MethodScores(TypedDict):
 
     clips: int
     members: int
+    replaced: dict[str, int]
     coordinates: dict[str, list[float]]
     per_lead: dict[str, list[Any]]
     mean: dict[str, Any]

@@ -3,7 +3,6 @@
 What is made of them is `report`.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -75,15 +74,6 @@ def _with_balanced_sum(scores: Accumulator) -> Accumulator:
     twin = BenchmarkScores(scores.lead_times, scores.thresholds_mm_h)
     twin.sums = dict(scores.sums)
     return twin
-
-
-def merged(by_event: Mapping[str, Accumulator]) -> Accumulator:
-    """An accumulator of its own with what several have accumulated."""
-    first, *others = by_event.values()
-    total = copy.deepcopy(first)
-    for other in others:
-        total.merge(other)
-    return total
 
 
 def axes_of(

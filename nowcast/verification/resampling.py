@@ -6,7 +6,6 @@ Introduction to the Bootstrap (1993), chapter 13, for percentile intervals; Hami
 Forecasting 14 (1999), 155–167, for the randomisation test.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
-from nowcast.verification.accumulator import Accumulator, Sums
+from nowcast.verification.accumulator import Accumulator, Sums, merged
 
 VALUES_AT_A_TIME = 1 << 22
 """Resampled sums that are held at a time, so that memory stays bounded: 32 MiB."""
@@ -81,7 +80,7 @@ def bootstrap_intervals(
     Raises:
         InputError: there are no events, they are of several kinds, or weights or level do not fit.
     """
-    total = _merged(by_event)
+    total = merged(by_event)
     _check(weights, len(by_event), level)
 
     def scores_from(sums: Sums) -> dict[str, NDArray[Any]]:
@@ -139,8 +138,8 @@ def paired_test(
         raise InputError(
             f"paired test: found {len(first)} and {len(second)} events, expected the same"
         )
-    total, other = _merged(first), _merged(second)
-    copy.deepcopy(total).merge(other)
+    total, other = merged(first), merged(second)
+    merged([total, other])
     for event, (one, two) in enumerate(zip(first, second, strict=True), start=1):
         if one.clips != two.clips:
             raise InputError(
@@ -179,15 +178,6 @@ def paired_test(
         p_value = np.where(np.isnan(difference), np.nan, p_value)
         found[name] = PairedDifference(difference, *interval, p_value)
     return found
-
-
-def _merged(by_event: Sequence[Accumulator]) -> Accumulator:
-    if not by_event:
-        raise InputError("resampling: found no events, expected at least one")
-    total = copy.deepcopy(by_event[0])
-    for one in by_event[1:]:
-        total.merge(one)
-    return total
 
 
 def _check(weights: NDArray[np.int64], events: int, level: float) -> None:

@@ -3,12 +3,11 @@
 How the numbers come about is `running`, what is made of them is decided elsewhere.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nowcast.errors import InputError
-from nowcast.verification.accumulator import Accumulator
+from nowcast.verification.accumulator import Accumulator, merged
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,13 @@ class MethodResult:
     Attributes:
         members: forecasts that it makes of each clip; 1 where it is no ensemble.
         events: accumulators by event and kind; every event has the same kinds.
+        replaced: how many clips had another forecast than the method's own, by reason; empty where
+            the method does not count them.
     """
 
     members: int
     events: dict[str, dict[str, Accumulator]] = field(default_factory=dict)
+    replaced: dict[str, int] = field(default_factory=dict)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -61,8 +63,4 @@ class MethodResult:
         if kind not in self.kinds:
             there = ", ".join(self.kinds) or "none"
             raise InputError(f"scores: found {there}, expected {kind!r}")
-        first, *others = (kinds[kind] for kinds in self.events.values())
-        total = copy.deepcopy(first)
-        for other in others:
-            total.merge(other)
-        return total
+        return merged([kinds[kind] for kinds in self.events.values()])

@@ -4,6 +4,7 @@ In which order the clips come, and what happens between them, is a protocol's bu
 `online`).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,9 @@ class Scoring:
     """Forecasts batches of clips with every method and accumulates the scores.
 
     A method's forecast of a clip is scored once; those of an ensemble by the mean of its members'
-    rain rates (`mean_rain_rate`), and all members together by the scores of ensembles.
+    rain rates (`mean_rain_rate`), and all members together by the scores of ensembles. Where a
+    method counts by reason, in an attribute `replaced`, the clips of which it gave another method's
+    forecast, its result has those of the clips scored.
 
     Args:
         methods: what forecasts, by the name that reports show.
@@ -90,11 +93,13 @@ class Scoring:
         region = self._rows_and_columns(cases)
         with torch.inference_mode():
             for name, method in self.methods.items():
+                before = _replaced(method)
                 members = forecast_members(
                     name, method, cases.inputs, cases.places, cases.issue_times, self.lead_times
                 )
                 count = members.shape[1]
                 result = self.results.setdefault(name, MethodResult(count))
+                result.replaced = dict(Counter(result.replaced) + (_replaced(method) - before))
                 if result.members != count:
                     raise InputError(
                         f"forecast of {name!r}: found {count} members, expected {result.members} "
@@ -147,6 +152,7 @@ class Scoring:
         return {
             name: {
                 "members": result.members,
+                "replaced": result.replaced,
                 "events": {
                     event: {
                         kind: {
@@ -172,7 +178,7 @@ class Scoring:
             if name not in state:
                 raise InputError(f"found no scores of {name!r}, expected them")
             members = state[name]["members"]
-            results[name] = MethodResult(members)
+            results[name] = MethodResult(members, replaced=dict(state[name]["replaced"]))
             for event, kinds in state[name]["events"].items():
                 empty = self._empty(members)
                 if empty.keys() != kinds.keys():
@@ -248,6 +254,11 @@ def mean_rain_rate(members: torch.Tensor) -> torch.Tensor:
         rain_rate_mm_h = rain_rates(frames.clamp(0, 1)).mean(dim=1)
         means.append(rain_rate_to_pixel(rain_rate_mm_h).clamp_(0, 1))
     return torch.stack(means, dim=1)
+
+
+def _replaced(method: Method) -> Counter[str]:
+    """How many clips a method has given another method's forecast of, by reason, so far."""
+    return Counter(getattr(method, "replaced", None))
 
 
 def _clips_by_event(events: tuple[str, ...]) -> dict[str, list[int]]:

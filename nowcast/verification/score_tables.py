@@ -101,7 +101,11 @@ def _table(
     for column in columns:
         values = [number_at(one["mean"].get(column.score), column.places) for one in methods]
         intervals = [interval_text(one["interval"].get(column.score), column) for one in methods]
-        by_column.append(cells_of(values, column, intervals))
+        defined = [
+            sum(number_at(of, column.places) == number_at(of, column.places) for of in by_lead)
+            for by_lead in (one["per_lead"].get(column.score, []) for one in methods)
+        ]
+        by_column.append(cells_of(values, column, intervals, defined))
     return {
         "title": title,
         "columns": [column.heading for column in columns],

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nowcast.verification.accumulator import LEAD_TIME, Accumulator, Field, Sums
+from nowcast.verification.accumulator import LEAD_TIME, THRESHOLD, Accumulator, Field, Sums
 from nowcast.verification.benchmark_sums import BenchmarkSums
 from nowcast.verification.contingency import (
     COUNT_NAMES,
@@ -45,7 +45,6 @@ __all__ = [
 THRESHOLDS_MM_H = (0.5, 2.0, 5.0, 10.0, 30.0)
 """The benchmark's rain-rate thresholds, in mm/h."""
 
-THRESHOLD = "threshold_mm_h"
 ERROR_NAMES = ("mse", "mae", "balanced_mse", "balanced_mae")
 
 _EVENTS = ("hits", "forecast_events", "observed_events")

@@ -34,9 +34,10 @@ class Spectra(Accumulator):
     side divided by r, is that along the longer side. Ring 0, which is the mean squared, is left
     out, and so are the corners beyond the shortest wavelength that every direction has.
 
-    Pixel value 0 is 0 mm/h. A pixel that does not count is 0 mm/h in both fields; the edges of a
-    mask therefore put power into short wavelengths of both and draw their ratio towards 1. A clip
-    masked altogether adds 0 to both and is a clip of the mean.
+    Pixel value 0 is 0 mm/h. A pixel that does not count is 0 mm/h in both fields, whatever its
+    value, NaN too; the edges of a mask therefore put power into short wavelengths of both and draw
+    their ratio towards 1. A clip masked altogether adds 0 to both and is a clip of the mean. NaN in
+    a pixel that counts is refused; `rapsd` of pysteps has no masks and refuses every NaN.
 
     Args:
         lead_times: number of forecast frames of every clip.
@@ -63,6 +64,10 @@ class Spectra(Accumulator):
         return {
             WAVELENGTH: tuple(longest / ring for ring in range(1, len(self._ring_sizes) + 1)),
         }
+
+    def _described(self) -> str:
+        # Frames of other shapes can have rings of the same wavelengths.
+        return f"{super()._described()}, frames of {self.shape}"
 
     def update(self, prediction: Field, truth: Field, mask: Field) -> None:
         """Add a batch of clips, in double precision and a few frames at a time.

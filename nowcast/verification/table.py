@@ -64,5 +64,6 @@ def _footer(report: Report) -> list[str]:
         if settings.get(name) is not None
     ]
     what.append(f"clips {' or '.join(f'{count:,}' for count in clips)}")
-    averaged, resting = reading(report)
-    return [f"{averaged}; * best", resting, "; ".join(what)]
+    averaged, *others = reading(report)
+    notes = [on_one_line(note, LONGEST_LINE) for note in others]
+    return [f"{averaged}; * best", *notes, "; ".join(what)]

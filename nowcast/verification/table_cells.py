@@ -90,14 +90,27 @@ def by_threshold(
 
 
 def cells_of(
-    values: Sequence[float], column: Column, intervals: Sequence[str] | None = None
+    values: Sequence[float],
+    column: Column,
+    intervals: Sequence[str] | None = None,
+    lead_times: Sequence[int] | None = None,
 ) -> list[Cell]:
-    """Entries of the same score, the best marked; what prints alike is marked alike."""
+    """Entries of the same score, the best marked; what prints alike is marked alike.
+
+    Args:
+        values: means over lead times.
+        column: the score.
+        intervals: of the values, as text.
+        lead_times: of how many lead times each is the mean; one of fewer than others is no rival.
+    """
     texts = [number_text(value, column.digits) for value in values]
+    rivals = (
+        [count == max(lead_times) for count in lead_times] if lead_times else [True] * len(texts)
+    )
     defined = [
         (column.distance(value), text)
-        for value, text in zip(values, texts, strict=True)
-        if value == value
+        for value, text, is_rival in zip(values, texts, rivals, strict=True)
+        if value == value and is_rival
     ]
     best = min(defined)[1] if len({text for _, text in defined}) > 1 else None
     return [

@@ -56,7 +56,7 @@ def target_mask_of(store: FrameStore) -> TargetMask:
     if "exclude_mask" not in store.preparation:
         log.warning(
             "%s: prepared before static masks were kept, so the online protocol's noise rule "
-            "excludes no pixels; prepare it again",
+            "excludes no pixels; prepare it again with --overwrite true",
             store.path,
         )
     exclude = store.exclude_mask

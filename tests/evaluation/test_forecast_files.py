@@ -298,8 +298,9 @@ def test_no_forecast_and_impossible_values_are_no_rain(tmp_path, caplog):
         found = source.forecast_issued(["HKO"], np.array([START]), 2)[0, 0, :, 0]
         np.testing.assert_array_equal(found[0], [[0, 0, 0], [1, 0, 0]])
         np.testing.assert_allclose(found[1], as_pixels(1.0), atol=1e-6)
-    assert sorted((+source.oddities).values()) == [2, 2]
-    assert len(caplog.records) == 2
+    assert sorted((+source.oddities).values()) == [2, 2, 2]
+    assert list(source.replaced.values()) == [2]
+    assert len(caplog.records) == 3
 
 
 def test_packed_numbers(tmp_path):

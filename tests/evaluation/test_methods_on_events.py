@@ -18,7 +18,7 @@ pytest.importorskip("pysteps", reason="pysteps is not installed: pip install 'no
 
 SIDE, INPUTS = 96, 5
 OURS = ("persistence", "optical flow", "ROVER", "ROVER linear")
-THEIRS = ("pysteps extrapolation", "S-PROG", "ANVIL", "STEPS")
+THEIRS = ("pysteps extrapolation", "S-PROG", "S-PROG mean", "ANVIL", "STEPS")
 # OPERA's 13 frames leave 8 to forecast.
 EVENTS = {
     "fmi_20160928": 20,
@@ -91,7 +91,8 @@ def test_every_method_forecasts_every_event(clip):
         )
         members = 3 if name == "STEPS" else 1
         assert found.shape == (1, members, data.lead_times, 1, SIDE, SIDE)
-        assert 0 <= found.min() and found.max() <= 1
+        assert found.min() >= 0
+        assert found.max() <= 1
         # The first forecast has rain, and is nearer to what came than a dry one.
         first = found[:, 0, 0]
         assert (first > 0.3).any(), name

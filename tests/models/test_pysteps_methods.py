@@ -131,6 +131,10 @@ def test_moving_showers_as_pysteps_called_directly(name, gap, capsys):
         expected = nowcasts.get_method("sprog")(
             decibels[-3:], velocity, LEAD_TIMES, precip_thr=-10.0
         )
+    elif name == "S-PROG mean":
+        expected = nowcasts.get_method("sprog")(
+            decibels[-3:], velocity, LEAD_TIMES, precip_thr=-10.0, probmatching_method=None
+        )
     else:
         expected = nowcasts.get_method("steps")(
             decibels[-3:],
@@ -142,7 +146,7 @@ def test_moving_showers_as_pysteps_called_directly(name, gap, capsys):
             timestep=6.0,
             seed=7,
         )
-    if name in ("S-PROG", "STEPS"):
+    if name in ("S-PROG", "S-PROG mean", "STEPS"):
         expected, _ = dB_transform(expected, threshold=-10.0, zerovalue=0.0, inverse=True)
     method = made(name, step_minutes=6.0, grid_spacing_km=2.0, seed=7)
     if name == "STEPS":
@@ -206,10 +210,10 @@ def test_no_rain_stays_no_rain(name, caplog):
     method = made(name)
     forecast = method.forecast(torch.cat([dry, faint, unseen, dry * float("nan")]), 2)
     assert forecast.shape == (4, 2, 1, 32, 32)
-    moved = [] if name in ("S-PROG", "STEPS") else [1]
+    moved = [1] if name in ("extrapolation", "ANVIL") else []
     assert [index for index, clip in enumerate(forecast) if clip.any()] == moved
-    dry_ones = method.replaced["no rain in the last frame: the forecast is dry"]
-    assert dry_ones == 4 - len(moved)
+    # Rain so faint may be lost by a cascade; a dry clip is forecast as what it is.
+    assert sum(method.replaced.values()) <= len(moved)
     assert len(caplog.records) == len(method.replaced)
 
 

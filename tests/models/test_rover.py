@@ -147,6 +147,19 @@ def test_noise_moves_nothing_and_is_not_forecast(transform):
     )
 
 
+def test_pixels_that_never_count_neither_move_nor_steer():
+    x, y = grid()
+    frames = [blobs(x - 3 * t, y) for t in range(2)]
+    clutter = np.random.default_rng(0).random(x.shape) < 0.02
+    cluttered = [np.where(clutter, 0.9, frame) for frame in frames]
+    without = [np.where(clutter, 0.0, frame) for frame in frames]
+    found = Rover("linear", clutter).forecast(as_batch(cluttered), 3)
+    assert torch.equal(found, Rover("linear").forecast(as_batch(without), 3))
+    assert not torch.equal(found, Rover("linear").forecast(as_batch(cluttered), 3))
+    with pytest.raises(InputError, match=r"found frames of \(128, 128\), expected \(2, 2\)"):
+        Rover("linear", clutter[:2, :2]).forecast(as_batch(frames), 3)
+
+
 def test_the_bound_of_noise_is_open():
     # 0.28 itself counts, 71/255 is noise, 72/255 is rain: as the archive's rule on stored values.
     frame = np.zeros((16, 16))

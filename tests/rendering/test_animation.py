@@ -180,7 +180,7 @@ def test_only_the_time_line_changes_while_nothing_moves(case, tmp_path):
         ({"observed": np.zeros((SIDE, SIDE))}, "observed: found shape"),
         ({"inputs": np.zeros((2, 5, 5))}, r"inputs: found shape \(2, 5, 5\)"),
         ({"frames_per_second": 0}, "frames per second"),
-        ({"step_minutes": 2.5}, "whole minutes"),
+        ({"step_minutes": 0}, "positive number"),
         ({"issue_time": np.datetime64("NaT")}, "NaT"),
     ],
 )

@@ -23,6 +23,17 @@ def test_valid_and_lead_times_count_from_the_issue_time_across_midnight():
     ]
 
 
+def test_steps_that_are_no_whole_minutes_are_counted_in_seconds():
+    case = case_at("2016-12-31T23:50:00", step_minutes=2.5)
+    assert case.valid_time(2) == "2016-12-31 23:55 UTC"
+    assert case.valid_time(3) == "2016-12-31 23:57 UTC"
+    assert [case.lead_time(step) for step in (1, 3, 48)] == [
+        "+002.5 min",
+        "+007.5 min",
+        "+120.0 min",
+    ]
+
+
 def test_long_text_is_wrapped_and_shortened_to_its_width():
     text = "one two three four five six seven"
     width = text_width("one two three", 14)

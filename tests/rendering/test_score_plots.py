@@ -147,6 +147,14 @@ def test_frequency_bias_is_drawn_by_threshold_for_the_mean_and_some_lead_times(
         assert image.format == "PNG"
 
 
+def test_events_that_are_never_forecast_are_marked_on_the_lower_edge(report, drawn, tmp_path):
+    report["methods"]["flow"]["mean"]["frequency_bias"] = [1.0, 0.0]
+    write_reliability(tmp_path / "a.png", report)
+    axis = fields_of(drawn[0])["mean over lead times"]
+    marks = [tuple(place) for marked in axis.collections for place in marked.get_offsets()]
+    assert (THRESHOLDS_MM_H[1], axis.get_ylim()[0]) in marks
+
+
 def test_reliability_of_an_ensemble_pools_lead_times_by_how_often_each_probability_came(
     report, drawn, tmp_path
 ):

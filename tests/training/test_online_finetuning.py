@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_network import INPUTS, LEAD_TIMES, SIDE, drifting_bands, tiny_network
 
+from nowcast import memel
 from nowcast.training.online import OnlineFinetuning
 from nowcast.verification.online import evaluate_online
 from nowcast.verification.results import ScoreKinds
@@ -183,3 +184,19 @@ def test_learning_on_the_way_pays_where_the_drift_has_changed():
     # Without a learning rate to speak of, learning changes nothing.
     still = evaluate(network, 1e-12, 1, clips=20)
     assert still["learns"] == pytest.approx(still["frozen"], rel=1e-6)
+
+
+def test_layers_whose_statistics_are_frozen_stay_frozen():
+    network = tiny_network()
+    network.train()
+    layers = memel.insert(network, at=["*.rnn.cell"], late_start=0)
+    network(some_clip(0)[0], LEAD_TIMES)
+    for layer in layers.values():
+        layer.in_evaluation = True
+    network.eval()
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    weights = {name: value.clone() for name, value in network.named_parameters()}
+    assert before
+    OnlineFinetuning(network)(*some_clip(1))
+    assert all(torch.equal(value, before[name]) for name, value in network.named_buffers())
+    assert any((value != weights[name]).any() for name, value in network.named_parameters())

@@ -6,7 +6,7 @@ import torch
 
 from nowcast.errors import InputError
 from nowcast.radar.units import rain_rate_to_pixel
-from nowcast.verification.fractions import FractionsSkill
+from nowcast.verification.fractions import FractionsSkill, check_windows
 
 THRESHOLDS = (0.5, 2.0, 10.0)
 PIXELS = [np.float32(rain_rate_to_pixel(rate)) for rate in THRESHOLDS]
@@ -263,3 +263,9 @@ def test_windows_wider_than_twice_the_frame_are_refused():
         InputError, match="found 21 pixels, expected at most twice the frame of 9 × 9"
     ):
         accumulated(*fields((9, 9)), windows=(1, 21))
+    # Before any frame is there.
+    with pytest.raises(
+        InputError, match="found 27 pixels, expected at most twice the frame of 9 × 13"
+    ):
+        check_windows((1, 27), (9, 13))
+    check_windows((1, 25), (9, 13))

@@ -1,5 +1,6 @@
 """Reports: what they hold is what was scored, with intervals and tests that can be done by hand."""
 
+import dataclasses
 import itertools
 import json
 
@@ -17,8 +18,9 @@ from made_up_results import (
 from nowcast.errors import InputError
 from nowcast.verification.report import _numbers, make_report
 from nowcast.verification.report_contents import coordinates_of
+from nowcast.verification.report_facts import reading
 from nowcast.verification.report_files import write_json
-from nowcast.verification.resampling import resample_weights
+from nowcast.verification.resampling import paired_test, resample_weights
 from nowcast.verification.results import MethodResult
 from nowcast.verification.scores import Scores
 
@@ -124,6 +126,32 @@ def test_a_paired_test_goes_through_all_ways_to_swap_the_methods(results, report
     assert np.shape(report["differences"][0]["scores"]["fss"]["p_value"]) == (3, 3)
 
 
+def test_ways_to_swap_are_drawn_by_the_seed_where_there_are_too_many():
+    results = made_up_results(dict.fromkeys(("a", "b"), 0.1), events=15, kinds=("benchmark",))
+    first, second = (
+        [kinds["benchmark"] for kinds in results[name].events.values()] for name in ("b", "a")
+    )
+    p_values = []
+    for seed in (0, 1):
+        report = make_report(results, SETTINGS, resamples=2, seed=seed)
+        found = report["differences"][0]["scores"]["mse"]["p_value"]
+        weights = resample_weights(15, 2, seed)
+        assert found == paired_test(first, second, weights, seed=seed)["mse"].p_value
+        p_values.append(found)
+    assert p_values[0] != p_values[1]
+
+
+def test_clips_whose_forecast_was_replaced_are_reported(results):
+    counted = dataclasses.replace(results["near"], replaced={"no motion: extrapolation": 2})
+    report = make_report({**results, "near": counted}, SETTINGS, resamples=0)
+    assert report["methods"]["near"]["replaced"] == {"no motion: extrapolation": 2}
+    assert report["methods"]["far"]["replaced"] == {}
+    assert reading(report)[2:] == [
+        "ensemble: scores of the mean rain rate of its 4 members",
+        "near: 2 of 6 clips replaced: no motion: extrapolation",
+    ]
+
+
 def test_many_methods_are_each_tested_against_optical_flow():
     errors = dict.fromkeys(("a", "persistence", "b", "optical flow", "c"), 0.1)
     results = made_up_results(errors, events=2, kinds=("benchmark",))
@@ -193,8 +221,8 @@ def test_what_makes_no_report_is_refused(results):
         make_report({"a": MethodResult(1)}, SETTINGS)
     with pytest.raises(InputError, match="step_minutes"):
         make_report(results, {"split": "test"})
-    for change in ({"resamples": -1}, {"level": 1.0}):
-        with pytest.raises(InputError, match="resamples and level"):
+    for change in ({"resamples": -1}, {"level": 1.0}, {"seed": -1}):
+        with pytest.raises(InputError, match=r"report: found .* resamples, seed .* and level"):
             make_report(results, SETTINGS, **change)
 
 

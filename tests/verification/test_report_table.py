@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made_up_results import SETTINGS, made_up_results
 
+from nowcast.verification.comparison import side_by_side
 from nowcast.verification.report import make_report
 from nowcast.verification.report_facts import facts
 from nowcast.verification.results import MethodResult
@@ -17,6 +18,7 @@ from nowcast.verification.score_tables import (
 )
 from nowcast.verification.scores import Scores
 from nowcast.verification.table import format_table
+from nowcast.verification.table_cells import Column, cells_of, lowest
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +47,29 @@ def test_the_table_shows_the_means_and_marks_the_best_of_each_column(report):
 
 
 def test_the_footer_says_what_the_intervals_rest_on(report):
-    averaged, resting, what = format_table(report).splitlines()[-3:]
+    averaged, resting, mean, what = format_table(report).splitlines()[-4:]
     assert averaged.startswith("Mean over 3 lead times (+6 to +18 min)")
     assert resting.startswith("95 % intervals from 100 resamples of 4 events")
+    assert mean == "ensemble: scores of the mean rain rate of its 4 members"
     assert what == "protocol offline; split test; store rain.h5; clips 6"
     one = make_report(made_up_results(events=1), SETTINGS)
     assert "no intervals: found one event, at least two are needed" in format_table(one)
+
+
+def test_the_footer_says_whose_forecasts_were_replaced(report):
+    report["methods"]["far"]["replaced"] = {"no\nmotion": 1, "dry " + "x" * 90: 5}
+    *_, mean, one, other, what = format_table(report).splitlines()
+    assert (mean[:9], what[:8]) == ("ensemble:", "protocol")
+    assert one == "far: 1 of 6 clips replaced: no motion"
+    assert other.startswith("far: 5 of 6 clips replaced: dry xxx")
+    assert len(other) == 100
+
+
+def test_a_mean_of_fewer_lead_times_than_others_is_not_the_best():
+    column = Column("FAR", "far", (), 3, lowest)
+    texts = [cell["best"] for cell in cells_of([0.5, 0.6, 0.7], column, None, [1, 3, 3])]
+    assert texts == [False, True, False]
+    assert [cell["best"] for cell in cells_of([0.5, 0.6], column)] == [True, False]
 
 
 def test_further_scores_are_shown_where_they_are_there(report):
@@ -173,3 +192,16 @@ def test_facts_say_what_was_scored_and_leave_out_what_is_not_there(report):
     assert "region" not in found
     report["settings"]["region"] = [30, 90, 30, 90]
     assert facts(report)["region"] == "30, 90, 30, 90"
+
+
+def test_facts_say_where_the_rows_of_other_reports_come_from(report):
+    other = copy.deepcopy(report)
+    other["methods"] = {"net": other["methods"].pop("far")}
+    other["differences"] = []
+    other["settings"] |= {"protocol": "online", "online": {"learning_rate": 1e-4}}
+    other["commit"] = "abc"
+    found = facts(side_by_side({"first": report, "second": other}))
+    assert found["protocol"] == "offline"
+    assert found["beside: second"] == (
+        "methods: net; protocol: online; online: learning_rate: 0.0001; commit: abc"
+    )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nowcast.errors import InputError
-from nowcast.verification.accumulator import Accumulator
+from nowcast.verification.accumulator import Accumulator, merged
 from nowcast.verification.fractions import FractionsSkill
 from nowcast.verification.resampling import (
     bootstrap_intervals,
@@ -62,13 +62,6 @@ def events_of(number, seed=0, lead_times=3, dry=0.0):
         wet = generator.binomial(all_, generator.uniform(0.2, 0.6))
         events.append(Ratios(wet, all_, generator.gamma(2.0, 3.0, size=shape), clips=4))
     return events
-
-
-def merged(events):
-    total = copy.deepcopy(events[0])
-    for event in events[1:]:
-        total.merge(event)
-    return total
 
 
 def loop(events, weights, scores_of):
@@ -295,7 +288,7 @@ def test_nothing_given_is_changed():
 def test_bad_input_is_refused():
     events, weights = events_of(3), resample_weights(3, 10)
     for arguments, words in (
-        (([], weights), "no events"),
+        (([], weights), "scores to merge: found none"),
         ((events, weights[:, :2]), r"expected \(resamples, 3\)"),
         ((events, weights[:0]), "weights of events"),
         ((events, weights, 1.0), "confidence level"),

@@ -10,17 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up_cases import LastFrame, make_cases, plain_kinds
-from tiny_network import LEAD_TIMES, drifting_bands, tiny_network
+from broken_evaluations import (
+    CLIPS,
+    Batches,
+    BreaksAt,
+    Broken,
+    Ensemble,
+    SevenClips,
+    assert_same,
+    offline,
+    online,
+)
+from made_up_cases import LastFrame, plain_kinds
+from tiny_network import LEAD_TIMES, drifting_bands
 
 from nowcast.errors import InputError, Stopped
-from nowcast.training.online import OnlineFinetuning
-from nowcast.verification.offline import evaluate
 from nowcast.verification.online import evaluate_online
 from nowcast.verification.resuming import SavedEvaluation
 from nowcast.verification.target_masks import NoiseRule
-
-CLIPS = 24
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -32,100 +39,17 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-class Broken(Exception):
-    pass
-
-
-class BreaksAt(LastFrame):
-    """Persistence that does not survive one of its calls."""
-
-    def __init__(self, call):
-        self.call, self.calls = call, 0
-
-    def forecast(self, frames, lead_times):
-        self.calls += 1
-        if self.calls == self.call:
-            raise Broken
-        return super().forecast(frames, lead_times)
-
-
-class Ensemble(LastFrame):
-    def forecast_members(self, frames, lead_times):
-        last = self.forecast(frames, lead_times)
-        return torch.stack([last, last**2], dim=1)
-
-
-class Batches:
-    """Batches with clips of several events, that note which of them were read."""
-
-    def __init__(self, first=0, read=None):
-        self.first, self.read = first, [] if read is None else read
-
-    def __len__(self):
-        return 7 - self.first
-
-    def from_batch(self, number):
-        return Batches(self.first + number, self.read)
-
-    def __iter__(self):
-        for number in range(self.first, 7):
-            self.read.append(number)
-            generator = torch.Generator().manual_seed(number)
-            events = [f"event {number // 3}", f"event {number // 2}"]
-            yield make_cases(generator, 2, 2, LEAD_TIMES, 6, events)
-
-
-def offline(save_to, call=None, batches=None, methods=None, **changes):
-    wanted = {"ensemble": Ensemble(), "last": BreaksAt(call)} if methods is None else methods
-    return evaluate(
-        wanted,
-        Batches() if batches is None else batches,
-        **{
-            "lead_times": LEAD_TIMES,
-            "kinds": plain_kinds(LEAD_TIMES),
-            "save_to": save_to,
-            "fingerprint": "made up",
-            "save_every_s": 0.0,
-            **changes,
-        },
-    )
-
-
-def online(save_to, call=None, seed=0):
-    learns = OnlineFinetuning(tiny_network(seed), learning_rate=1e-2)
-    found = evaluate_online(
-        {"learns": learns, "last": BreaksAt(call)},
-        list(drifting_bands(1, CLIPS, episodes=3)),
-        adapts={"learns": learns},
-        lead_times=LEAD_TIMES,
-        step_minutes=6,
-        kinds=plain_kinds(LEAD_TIMES),
-        target_mask=NoiseRule(),
-        save_to=save_to,
-        fingerprint="made up",
-        save_every_s=0.0,
-    )
-    return found, learns
-
-
-def assert_same(found, expected):
-    assert list(found) == list(expected)
-    for name, result in expected.items():
-        assert (found[name].members, found[name].kinds) == (result.members, result.kinds)
-        assert list(found[name].events) == list(result.events)
-        for event, kinds in result.events.items():
-            for kind, scores in kinds.items():
-                other = found[name].events[event][kind]
-                assert type(other) is type(scores)
-                assert other.sums.keys() == scores.sums.keys()
-                for sums, values in scores.sums.items():
-                    np.testing.assert_array_equal(other.sums[sums], values)
-                    assert np.asarray(other.sums[sums]).dtype == np.asarray(values).dtype
-
-
 @pytest.fixture(scope="module")
 def whole():
     return offline(None)
+
+
+def test_clips_whose_forecast_was_replaced_are_counted(whole):
+    brightness = [cases.inputs[:, -1].mean(dim=(1, 2, 3)) for cases in Batches()]
+    expected = int((torch.cat(brightness) > 0.5).sum())
+    assert 0 < expected < 14
+    assert whole["ensemble"].replaced == {"odd": expected}
+    assert whole["last"].replaced == {}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +73,56 @@ def test_stopped_after_every_kth_batch_the_scores_are_the_same_and_none_is_read_
             done += every - 1
     assert batches.read == list(range(done, 7))
     assert_same(found, whole)
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_done_is_kept_until_the_caller_has_written_it(whole, tmp_path):
+    path = tmp_path / "state"
+    assert_same(offline(path, save_every_s=1e9), whole)
+    again = Batches()
+    # A method that is asked for a forecast breaks.
+    assert_same(offline(path, 1, again), whole)
+    assert again.read == []
+    path.unlink()
+    assert_same(offline(path, batches=again), whole)
+    assert again.read == list(range(7))
+
+
+def test_online_what_is_done_is_kept_too(whole_online, tmp_path):
+    first, _ = online(tmp_path / "state")
+    assert_same(first, whole_online[0])
+    found, learns = online(tmp_path / "state", 1, seed=5)
+    assert_same(found, whole_online[0])
+    expected = whole_online[1].state_dict()["network"]
+    for name, weight in learns.network.state_dict().items():
+        assert torch.equal(weight, expected[name])
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 6, 7])
+def test_with_batches_of_another_size_it_does_not_go_on(size, tmp_path):
+    with pytest.raises(Broken):
+        offline(tmp_path / "state", 2, SevenClips(4))
+    with pytest.raises(InputError, match="unfinished state of another evaluation"):
+        offline(tmp_path / "state", batches=SevenClips(size))
+    (tmp_path / "state").unlink()
+    assert offline(tmp_path / "state", batches=SevenClips(size))["last"].clips == 7
+
+
+def test_batches_of_another_size_that_cannot_begin_anywhere_are_refused(tmp_path):
+    with pytest.raises(Broken):
+        offline(tmp_path / "state", 2, list(SevenClips(4)))
+    # As many batches, and a list does not say of which sizes before they are read.
+    message = r"state: found the state after batches of \[4\] clips, expected \[6\]; remove it to"
+    with pytest.raises(InputError, match=message):
+        offline(tmp_path / "state", batches=list(SevenClips(6)))
+
+
+def test_clips_that_were_promised_and_did_not_come_are_noticed():
+    class Short(SevenClips):
+        def __iter__(self):
+            yield from list(super().__iter__())[:-1]
+
+    with pytest.raises(InputError, match="evaluation of 'ensemble': found 4 clips, expected 7"):
+        offline(None, batches=Short(4))
 
 
 def test_batches_that_cannot_begin_anywhere_are_passed_over(whole, tmp_path):
@@ -175,7 +148,6 @@ def test_online_a_network_goes_on_learning_as_if_it_had_not_been_stopped(
     expected = whole_online[1].state_dict()
     for name, weight in learns.network.state_dict().items():
         assert torch.equal(weight, expected["network"][name])
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_learns_decides_on_the_scores(whole_online):
@@ -206,6 +178,20 @@ def test_asked_to_stop_it_finishes_the_batch_saves_and_says_so(number, whole, tm
     assert batches.read == [3, 4, 5, 6]
 
 
+def test_asked_to_stop_in_the_last_batch_it_keeps_all_and_says_so(whole, tmp_path):
+    class Asking(BreaksAt):
+        def forecast(self, frames, lead_times):
+            if self.calls == 6:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().forecast(frames, lead_times)
+
+    with pytest.raises(Stopped, match="stopped after batch 7"):
+        offline(tmp_path / "state", methods={"ensemble": Ensemble(), "last": Asking(None)})
+    batches = Batches()
+    assert_same(offline(tmp_path / "state", batches=batches), whole)
+    assert batches.read == []
+
+
 def test_asked_twice_it_stops_at_once(tmp_path):
     class Impatient(LastFrame):
         def forecast(self, frames, lead_times):
@@ -229,7 +215,7 @@ import os, signal, sys
 sys.path[:0] = [{here!r}, {above!r}]
 from pathlib import Path
 import torch
-import test_resumed_evaluation as t
+import broken_evaluations as t
 torch.set_num_threads(1)
 
 class Killed(t.BreaksAt):
@@ -265,16 +251,14 @@ def test_killed_in_the_midst_it_goes_on_to_the_same_scores(whole_online, tmp_pat
         {"batches": list(Batches())[:-1]},
     ],
 )
-def test_the_state_of_another_evaluation_is_not_gone_on_with(changes, tmp_path, caplog):
+def test_the_state_of_another_evaluation_is_refused_and_kept(changes, whole, tmp_path):
     with pytest.raises(Broken):
         offline(tmp_path / "state", 4)
-    caplog.set_level("INFO", "nowcast")
-    found = offline(tmp_path / "state", **changes)
-    assert f"{tmp_path / 'state'}: found the state of another evaluation; starting anew" in [
-        record.getMessage() for record in caplog.records
-    ]
-    assert_same(found, offline(None, **changes))
-    assert not (tmp_path / "state").exists()
+    kept = (tmp_path / "state").read_bytes()
+    with pytest.raises(InputError, match="unfinished state of another evaluation"):
+        offline(tmp_path / "state", **changes)
+    assert (tmp_path / "state").read_bytes() == kept
+    assert_same(offline(tmp_path / "state"), whole)
 
 
 def test_damage_is_said_in_one_line_and_it_starts_anew(whole, tmp_path, caplog):
@@ -310,7 +294,7 @@ def test_nothing_in_the_file_is_run(tmp_path, caplog):
         def state_dict(self):
             return {"evil": Malicious()}
 
-    SavedEvaluation(tmp_path / "state", "made up").save(1, {"scores": Part()})
+    SavedEvaluation(tmp_path / "state", "made up").save([2], {"scores": Part()})
     offline(tmp_path / "state")
     assert not (tmp_path / "run").exists()
     assert "cannot be read as the state of an evaluation (UnpicklingError)" in caplog.text

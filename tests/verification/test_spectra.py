@@ -119,6 +119,9 @@ def test_parts_merge():
         np.testing.assert_allclose(merged.compute()[name], values, rtol=1e-12)
     with pytest.raises(InputError, match="wavelength_pixels"):
         whole.merge(Spectra(2, (16, 19)))
+    # As many rings of the same wavelengths, of which each holds others.
+    with pytest.raises(InputError, match=r"frames of \(20, 20\).* expected .*frames of \(12, 20\)"):
+        Spectra(2, (12, 20)).merge(Spectra(2, (20, 20)))
 
 
 def test_many_small_clips_are_taken_a_few_at_a_time(monkeypatch):

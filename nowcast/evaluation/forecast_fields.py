@@ -133,7 +133,7 @@ class ForecastReading:
         missing = [seconds for seconds in lead_seconds.tolist() if seconds not in along]
         if missing:
             raise InputError(
-                f"{field.path}: found lead times from {field.lead.min() / 60:g} to "
+                f"found lead times from {field.lead.min() / 60:g} to "
                 f"{field.lead.max() / 60:g} minutes ({len(field.lead)} of them), expected "
                 f"{missing[0] / 60:g} minutes among them"
             )

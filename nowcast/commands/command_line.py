@@ -124,7 +124,8 @@ def run(
         act(parser.parse_args(None if arguments is None else list(arguments)))
     except (KeyboardInterrupt, Stopped) as interruption:
         print(
-            str(interruption) or "interrupted; the same command goes on from there", file=sys.stderr
+            str(interruption) or "interrupted; the same command goes on from what it has saved",
+            file=sys.stderr,
         )
         return 130
     except (InputError, ArgumentError) as error:

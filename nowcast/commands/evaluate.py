@@ -8,7 +8,8 @@ from jsonargparse import Namespace
 from nowcast.commands.command_line import CommandParser, run, take
 from nowcast.evaluation.methods import MethodSettings
 from nowcast.evaluation.outputs import PAGE
-from nowcast.evaluation.run import ClipSettings, ScoreSettings, evaluate_into
+from nowcast.evaluation.run import evaluate_into
+from nowcast.evaluation.settings import ClipSettings, ScoreSettings
 from nowcast.verification import format_table
 
 FLAT = {"methods": MethodSettings, "clips": ClipSettings, "scores": ScoreSettings}

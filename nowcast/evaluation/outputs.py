@@ -16,6 +16,7 @@ from nowcast.verification.report_facts import facts, reading
 from nowcast.verification.score_tables import (
     difference_tables,
     event_tables,
+    fraction_tables,
     score_tables,
     skill_tables,
 )
@@ -59,7 +60,11 @@ def write_outputs(
         title=title,
         facts=facts(compared),
         notes=[*reading(compared), *notes],
-        tables=[*score_tables(compared), *difference_tables(compared), *skill_tables(compared)],
+        tables=[
+            table
+            for tables in (score_tables, difference_tables, skill_tables, fraction_tables)
+            for table in tables(compared)
+        ],
         event_tables=event_tables(compared),
         plots={heading: path.read_bytes() for heading, path in plots.items()},
         animations=[animate(**clip.arguments()) for clip in clips],

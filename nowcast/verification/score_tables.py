@@ -66,6 +66,23 @@ def skill_tables(report: Report) -> list[ScoreTable]:
     ]
 
 
+def fraction_tables(report: Report) -> list[ScoreTable]:
+    """The fractions skill score at all windows, a table for each threshold; none if not scored."""
+    windows = report["coordinates"].get("window_pixels", [])
+    return [
+        _table(
+            report,
+            f"Fractions skill score by window, rain ≥ {rate:g} mm/h",
+            [
+                Column(f"{window:g} × {window:g}", "fss", (place, number), 3, highest)
+                for number, window in enumerate(windows)
+            ],
+        )
+        for place, rate in enumerate(report["thresholds_mm_h"])
+        if windows
+    ]
+
+
 def _further_table(report: Report) -> ScoreTable | None:
     """Errors in mm/h and the fractions skill score at one window, as far as they are there."""
     there = report["dimensions"].keys()

@@ -33,10 +33,11 @@ def raising(error):
         (raising(OSError(28, "No space left on device", "x.h5")), 1,
          "error: x.h5: No space left on device\n"),
         (raising(OSError("unable to write")), 1, "error: unable to write\n"),
-        (raising(KeyboardInterrupt()), 130, "interrupted; the same command goes on from there\n"),
+        (raising(KeyboardInterrupt()), 130,
+         "interrupted; the same command goes on from what it has saved\n"),
         (raising(Stopped("stopped after step 3")), 130, "stopped after step 3\n"),
         (lambda given: signal.raise_signal(signal.SIGTERM), 130,
-         "interrupted; the same command goes on from there\n"),
+         "interrupted; the same command goes on from what it has saved\n"),
     ],
 )  # fmt: skip
 def test_every_end_has_its_status_and_one_line(action, status, line, capsys):

@@ -80,6 +80,6 @@ def test_ctrl_c_while_workers_start_is_one_line(archive, tmp_path, seconds):
     os.killpg(running.pid, signal.SIGINT)  # As a terminal does: the workers get it, too.
     _, said = running.communicate()
     assert running.returncode == 130, said
-    assert said.splitlines()[-1] == "interrupted; the same command goes on from there"
+    assert said.splitlines()[-1] == "interrupted; the same command goes on from what it has saved"
     assert "Traceback" not in said
     assert not (tmp_path / "rain.h5").exists()

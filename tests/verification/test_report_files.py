@@ -19,6 +19,7 @@ from nowcast.verification.report_files import read_json, write_csv, write_json
 from nowcast.verification.score_tables import (
     difference_tables,
     event_tables,
+    fraction_tables,
     score_tables,
     skill_tables,
 )
@@ -248,7 +249,9 @@ def test_a_damaged_report_is_refused_in_one_line_or_can_be_shown(
 
 def shown_in_every_way(found):
     joined = side_by_side({"damaged": found})
-    for tables in (score_tables, skill_tables, difference_tables, event_tables):
+    for tables in (
+        score_tables, skill_tables, difference_tables, event_tables, fraction_tables,
+    ):  # fmt: skip
         tables(joined)
     facts(joined)
     return format_table(joined).replace("\n", "")

@@ -13,6 +13,7 @@ from nowcast.verification.results import MethodResult
 from nowcast.verification.score_tables import (
     difference_tables,
     event_tables,
+    fraction_tables,
     score_tables,
     skill_tables,
 )
@@ -70,6 +71,21 @@ def test_a_mean_of_fewer_lead_times_than_others_is_not_the_best():
     texts = [cell["best"] for cell in cells_of([0.5, 0.6, 0.7], column, None, [1, 3, 3])]
     assert texts == [False, True, False]
     assert [cell["best"] for cell in cells_of([0.5, 0.6], column)] == [True, False]
+
+
+def test_the_fractions_skill_score_is_shown_at_every_window(report):
+    tables = fraction_tables(report)
+    assert [table["title"] for table in tables] == [
+        f"Fractions skill score by window, rain ≥ {rate:g} mm/h"
+        for rate in report["thresholds_mm_h"]
+    ]
+    windows = report["coordinates"]["window_pixels"]
+    assert tables[0]["columns"] == [f"{window:g} × {window:g}" for window in windows]
+    fss = report["methods"]["near"]["mean"]["fss"]
+    found = [cell["text"] for cell in tables[1]["rows"][0]["cells"]]
+    assert found == [f"{value:.3f}" if value == value else "–" for value in fss[1]]
+    plain = make_report(made_up_results(kinds=("benchmark",)), SETTINGS, resamples=3)
+    assert fraction_tables(plain) == []
 
 
 def test_further_scores_are_shown_where_they_are_there(report):

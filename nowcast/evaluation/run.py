@@ -88,7 +88,6 @@ def evaluate_into(
     }
     scope = Scope(settings, minutes, list(scores.thresholds_mm_h), len(chosen), axes)
     check_comparable(out.absolute().name, scope, others)
-    out.mkdir(parents=True, exist_ok=True)
     state = out / "evaluation.state"
     # What computes the scores is what is there now, not what stands in the checkout at the end.
     stamp = commit()

@@ -19,11 +19,11 @@ from nowcast.files import check_place
 
 USAGE = """usage: benchmark PART [--help] …
 
-  train  a training step: plain float32, ours in float32, ours in bfloat16
-  memel  a training step with MEmeL layers over one without
-  data   clips from the frame store beside decoding PNG and mask files
+  train         a training step: plain float32, ours in float32, ours in bfloat16
+  memel         a training step with MEmeL layers over one without
+  data          clips from the frame store beside decoding PNG and mask files
   verification  pixels scored per second beside plain NumPy
-  flow   optical flow beside pysteps' Lucas–Kanade extrapolation, seconds and skill on radar events
+  flow          optical flow beside pysteps' Lucas–Kanade extrapolation, seconds and skill on radar events
 """
 
 

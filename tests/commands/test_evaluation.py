@@ -131,10 +131,15 @@ def test_an_ensemble_has_scores_of_its_own(folder, tmp_path):
     steps = report["methods"]["STEPS"]
     assert steps["members"] == 3
     assert report["settings"]["ensemble"] == {"members": 3, "seed": 0}
+    # Every pixel that counts has one rank: as many as the contingency table has pixels.
     histogram = np.array(steps["per_lead"]["rank_histogram"])
+    table = ("hits", "misses", "false_alarms", "correct_negatives")
+    pixels = sum(np.array(steps["per_lead"][name])[:, 0] for name in table)
     assert histogram.shape == (3, 4)
-    assert (np.array(steps["per_lead"]["crps_mm_h"]) <= np.array(
-        steps["per_lead"]["mae_mm_h"]) + 1e-9).mean() > 0  # fmt: skip
+    np.testing.assert_allclose(histogram.sum(axis=1), pixels, rtol=1e-12)
+    # The fair score takes off what few members add.
+    crps, fair = (np.array(steps["per_lead"][f"crps{kind}_mm_h"]) for kind in ("", "_fair"))
+    assert (fair < crps).all()
     assert "CRPS" in said.out
 
 

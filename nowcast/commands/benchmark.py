@@ -23,7 +23,7 @@ USAGE = """usage: benchmark PART [--help] …
   memel         a training step with MEmeL layers over one without
   data          clips from the frame store beside decoding PNG and mask files
   verification  pixels scored per second beside plain NumPy
-  flow          optical flow beside pysteps' Lucas–Kanade extrapolation, seconds and skill on radar events
+  flow          optical flow beside pysteps' Lucas–Kanade on radar events, seconds and skill
 """
 
 

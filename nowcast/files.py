@@ -1,6 +1,8 @@
 """Writing files so that they are either complete or not there."""
 
 import errno
+import json
+import math
 import os
 import re
 import secrets
@@ -8,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from nowcast.errors import InputError
 
@@ -31,6 +34,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def write_json(path: str | os.PathLike[str], value: Any, indent: int = 2) -> None:
+    """Write a value as JSON in UTF-8, complete or untouched.
+
+    Args:
+        path: where to.
+        value: dicts, lists and tuples of plain values. Numbers that are infinite or none at all,
+            which JSON does not know, become null; what else it does not know becomes text.
+        indent: blanks for each level.
+    """
+    text = json.dumps(
+        _finite(value), indent=indent, ensure_ascii=False, allow_nan=False, default=str
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """With None for the numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """What a part of the benchmark found: rows with spread and ratios, as a table and as JSON."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nowcast import files
 from nowcast.benchmarks.machine import Machine
 from nowcast.benchmarks.rounds import Spread
-from nowcast.files import replacing
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,7 @@ def _plain_row(report: Report, row: Row, machine: Machine) -> dict[str, Any]:
 
 def write_json(path: Path, report: Report, machine: Machine) -> None:
     """Write report and machine as JSON; `path` is complete or untouched."""
-    with replacing(path) as temporary:
-        text = json.dumps(as_plain(report, machine), indent=2, ensure_ascii=False, default=str)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    files.write_json(path, as_plain(report, machine))
 
 
 def format_table(report: Report, machine: Machine) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from nowcast import memel
+from nowcast import files, memel
 from nowcast.commands.command_line import CommandParser, run, run_part
 from nowcast.errors import InputError
 from nowcast.evaluation.methods import open_networks
@@ -23,7 +23,6 @@ from nowcast.training.profile_report import (
     write_json,
 )
 from nowcast.training.update_effects import measure_update_effects
-from nowcast.training.update_rows import format_update_effects, write_update_effects
 
 USAGE = """usage: probe PART [--help] …
 
@@ -110,9 +109,11 @@ def _update(arguments: Sequence[str]) -> int:
         if out is not None:
             check_place(out)
         rows = measure_update_effects(**settings)
-        print(format_update_effects(rows))
+        print(memel.format_update_effects(rows))
         if out is not None:
-            write_update_effects(out, rows, settings | {"data": asdict(settings["data"])})
+            settings["data"] = asdict(settings["data"])
+            plain = {name: asdict(row) for name, row in rows.items()}
+            files.write_json(out, {"settings": settings, "rows": plain})
             print(f"\n{out}")
 
     return run(parser, act, arguments)

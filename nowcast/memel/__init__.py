@@ -19,6 +19,8 @@ from nowcast.memel.layer_profile import PHI_EDGES, LayerProfile, NeuronProfile
 from nowcast.memel.profile import profile
 from nowcast.memel.scale import monosemantic_scale, update_statistics
 from nowcast.memel.update_probe import UpdateEffect, UpdateProbe
+from nowcast.memel.update_rows import UpdateRow, format_update_effects, summarize_updates
+from nowcast.memel.update_trial import UpdateTrial, measure_updates
 
 __all__ = [
     "PHI_EDGES",
@@ -29,13 +31,18 @@ __all__ = [
     "Per",
     "UpdateEffect",
     "UpdateProbe",
+    "UpdateRow",
+    "UpdateTrial",
     "deactivate",
+    "format_update_effects",
     "insert",
     "inserted",
+    "measure_updates",
     "monosemantic_scale",
     "most_monosemantic",
     "profile",
     "remove",
+    "summarize_updates",
     "update_statistics",
     "without_statistics",
 ]

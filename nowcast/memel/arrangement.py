@@ -34,6 +34,8 @@ class Arrangement:
             above 1.
         flat_layout: shape and strides of a statistic that broadcasts to the grid.
         sample_dimensions: of the grid.
+        order: dimensions of the activations as they lie in memory, the sample first.
+        samples_shape: of the activations, 1 in place of the neurons.
     """
 
     shape: tuple[int, ...]
@@ -48,6 +50,8 @@ class Arrangement:
     grid_layout: Layout
     flat_layout: Layout
     sample_dimensions: tuple[int, ...]
+    order: tuple[int, ...]
+    samples_shape: tuple[int, ...]
 
     @property
     def samples(self) -> int:
@@ -69,6 +73,13 @@ class Arrangement:
     def beside_grid(self, flat: Tensor) -> Tensor:
         """A flat statistic in a shape that broadcasts to the grid."""
         return flat.view(self.flat_layout[0])
+
+    def mask_beside_grid(self, mask: Tensor) -> Tensor:
+        """A mask of samples (`check_mask`) in a shape that broadcasts to the grid."""
+        missing = (1,) * (len(self.shape) - mask.ndim)
+        samples = mask.reshape(*mask.shape, *missing).expand(self.samples_shape)
+        sizes = (self.outer, 1, self.inner) if self.inner > 1 else (self.outer, 1)
+        return samples.permute(self.order).reshape(sizes)
 
     def over_samples(self, grid: Tensor) -> Tensor:
         """Sum of a grid over the samples of each neuron, flat."""
@@ -124,12 +135,14 @@ def _arrange(
     if neurons == "element":
         neuron_shape, outer, inner = shape[1:], shape[0], 1
         neuron_strides = dense[1:]
+        samples_shape = (shape[0], *[1] * len(neuron_shape))
     else:
         dimension = 1 if neurons == "channel" else len(shape) - 1
         place = order.index(dimension)
         neuron_shape, neuron_strides = (shape[dimension],), (1,)
         outer = _product([shape[d] for d in order[:place]])
         inner = _product([shape[d] for d in order[place + 1 :]])
+        samples_shape = (*shape[:dimension], 1, *shape[dimension + 1 :])
     count = _product(neuron_shape)
     rows = {"sample": shape[0], "batch": 1, None: outer}[per]
     columns = outer * count * inner // rows if rows else 0
@@ -147,6 +160,8 @@ def _arrange(
         (grid, _dense(grid, list(range(len(grid))))),
         ((count, 1), (1, 1)) if inner > 1 else ((count,), (1,)),
         (0, 2) if inner > 1 else (0,),
+        tuple(order),
+        samples_shape,
     )
 
 

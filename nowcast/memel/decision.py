@@ -1,6 +1,8 @@
 """What a call of the layer decided, kept for as long as that call may have to be repeated."""
 
+import math
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +134,28 @@ class Decisions:
         Raises:
             RuntimeError: if there was none.
         """
+        number, kept = self._earlier(z, lambda shape: shape == tuple(z.shape))
+        self._repeated.add(number)
+        return kept
+
+    def shape_of(self, z: Tensor) -> tuple[int, ...]:
+        """Shape in which `of` knows activations whose rows may have been put together.
+
+        Args:
+            z: the same activations, each row for itself.
+
+        Raises:
+            RuntimeError: if no earlier call had them.
+        """
+
+        def fits(shape: tuple[int, ...]) -> bool:
+            same = shape[-1] == z.shape[-1] and z.shape[0] % shape[0] == 0
+            return same and math.prod(shape) == z.numel()
+
+        return self._earlier(z, fits)[1].decision.arrangement.shape
+
+    def _earlier(self, z: Tensor, fits: Callable[[tuple[int, ...]], bool]) -> tuple[int, Kept]:
+        """Number and decision of the earlier call, with a shape that fits, whose z this is."""
         backward = torch._C._current_graph_task_id()
         if backward != self._backward:
             self._backward, self._repeated = backward, set()
@@ -141,11 +165,12 @@ class Decisions:
         )
         for same in (torch.equal, _nearly_equal):
             for number, kept in order:
-                if kept.decision.arrangement.shape != tuple(z.shape):
+                arrangement = kept.decision.arrangement
+                if not fits(arrangement.shape):
                     continue
-                if same(_fingerprint(z.detach(), kept.decision.arrangement), kept.fingerprint):
-                    self._repeated.add(number)
-                    return kept
+                rows = z.detach().reshape(arrangement.shape)
+                if same(_fingerprint(rows, arrangement), kept.fingerprint):
+                    return number, kept
         raise RuntimeError(
             "MEmeL: called during backward with activations that no earlier call had; activation "
             "checkpointing works with use_reentrant=False"

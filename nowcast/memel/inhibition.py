@@ -14,7 +14,7 @@ from nowcast.memel.arrangement import Arrangement
 GROUP = 16
 """Activations that are compared at once in long rows, by measurement on CPUs."""
 
-LONG = 2**16
+LONG = 2**14
 """From so many columns on, groups are faster."""
 
 

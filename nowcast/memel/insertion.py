@@ -3,15 +3,16 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from nowcast.memel.arrangement import Neurons
 from nowcast.memel.layer import MEmeL
+from nowcast.memel.model_call import NAME, HandOutBatch, HandOutMask, TakeBack
 from nowcast.memel.outputs import replace_activations
-
-NAME = "memel"
-"""Under this name the layer becomes a child of the module that it follows."""
+from nowcast.memel.regrouping import inhibit_together
 
 CONTAINERS = nn.Sequential, nn.ModuleList, nn.ModuleDict
 """Modules that may call all their children, thus the layer too, though their hook does."""
@@ -22,6 +23,7 @@ def insert(
     at: Sequence[str],
     item: int | str | None = None,
     mask: str | None = None,
+    regroup: bool = False,
     **settings: Any,
 ) -> dict[str, MEmeL]:
     """Put a MEmeL layer behind every module that a name or glob in `at` matches.
@@ -42,6 +44,13 @@ def insert(
             such as "attention_mask": what is 0 or False there is neither selected nor taken into
             the statistics. "~" before the name turns the mask round: PyTorch's own
             "src_key_padding_mask" is True where padding is. A call without it has no padding.
+        regroup: put together the rows that belong to one sample of the model where a module sees
+            several of each after one another, such as the windows of an image in Swin: the layer
+            sees (batch, k · …, feature) of (batch · k, …, feature), so that "per sample" selects
+            once per image, not once per window; what the module hands on keeps its own shape. Only
+            of `neurons="last"`, whose statistics it leaves as they are. The batch is the first
+            dimension of the model's first floating-point argument (of its first tensor, where none
+            is floating-point); in training, its modules may be called in its forward only.
         settings: of `MEmeL`.
 
     Returns:
@@ -49,8 +58,8 @@ def insert(
 
     Raises:
         ValueError: if a name matches nothing that is called, a module has a layer already, the
-            model's `forward` has no argument of the mask's name, or a setting of `MEmeL` is out of
-            range; the model is then unchanged.
+            model's `forward` has no argument of the mask's name, `regroup` meets a mask or other
+            neurons, or a setting of `MEmeL` is out of range; the model is then unchanged.
     """
     found = modules_at(model, at)
     taken = [name for name, module in found.items() if NAME in dict(module.named_children())]
@@ -62,6 +71,8 @@ def insert(
             f"MEmeL: forward of {type(model).__name__} has no argument "
             f"{mask.removeprefix('~')!r}; it has {', '.join(names) or 'none'}"
         )
+    if regroup:
+        _check_regrouping(mask, **settings)
     layers = {
         name: (_InContainer if isinstance(module, CONTAINERS) else MEmeL)(**settings)
         for name, module in found.items()
@@ -70,11 +81,14 @@ def insert(
         module = found[name]
         layer.train(module.training)
         module.add_module(NAME, layer)
-        module.register_forward_hook(_InhibitOutput(item))
+        module.register_forward_hook(_InhibitOutput(item, regroup))
+    names_of_layers = list(found)
     if mask is not None:
-        hand_out = _HandOutMask(mask, list(found))
-        model.register_forward_pre_hook(hand_out, with_kwargs=True)
-        model.register_forward_hook(_TakeMaskBack(hand_out.names), always_call=True)
+        model.register_forward_pre_hook(HandOutMask(mask, names_of_layers), with_kwargs=True)
+    if regroup:
+        model.register_forward_pre_hook(HandOutBatch(names_of_layers), with_kwargs=True)
+    if mask is not None or regroup:
+        model.register_forward_hook(TakeBack(names_of_layers), always_call=True)
     return layers
 
 
@@ -124,7 +138,7 @@ def remove(model: nn.Module) -> None:
     """Take all inserted layers out; the model then computes bit for bit what it did before."""
     for name in inserted(model):
         delattr(model.get_submodule(name), NAME)
-    ours = _InhibitOutput, _HandOutMask, _TakeMaskBack
+    ours = _InhibitOutput, HandOutMask, HandOutBatch, TakeBack
     for module in model.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key in [key for key, hook in hooks.items() if isinstance(hook, ours)]:
@@ -155,55 +169,32 @@ class _InContainer(MEmeL):
 class _InhibitOutput:
     """Hook behind the module."""
 
-    def __init__(self, item: int | str | None) -> None:
-        self.item = item
+    def __init__(self, item: int | str | None, regroup: bool) -> None:
+        self.item, self.regroup = item, regroup
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         # Looked up in the module, not captured, so that a deep copy uses its own layer.
         layer: MEmeL = getattr(module, NAME)
         inhibit = layer.inhibit if isinstance(layer, _InContainer) else layer
+        name = type(module).__name__
+        if self.regroup:
+            inhibit = partial(inhibit_together, layer, inhibit, module=name)
         if isinstance(output, Tensor):
             return inhibit(output)
-        return replace_activations(output, inhibit, self.item, type(module).__name__)
+        return replace_activations(output, inhibit, self.item, name)
 
 
-class _HandOutMask:
-    """Hook before the model: its layers learn of the padding of the present call."""
-
-    def __init__(self, argument: str, names: list[str]) -> None:
-        self.argument, self.names = argument.removeprefix("~"), names
-        self.turned = argument.startswith("~")
-
-    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        mask = kwargs.get(self.argument)
-        if mask is None and args:
-            given = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
-            mask = given.get(self.argument)
-        if mask is not None:
-            if mask.is_floating_point():
-                raise ValueError(
-                    f"MEmeL: {self.argument} is of {mask.dtype}, expected bool or integers"
-                )
-            mask = mask.bool() ^ self.turned
-        for layer in _layers_at(model, self.names):
-            layer.mask = mask
-
-
-class _TakeMaskBack:
-    """Hook behind the model: no call inherits the mask of another."""
-
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
-
-    def __call__(self, model: nn.Module, args: Any, output: Any) -> None:
-        for layer in _layers_at(model, self.names):
-            layer.mask = None
-
-
-def _layers_at(model: nn.Module, names: Sequence[str]) -> list[MEmeL]:
-    """Layers behind modules of these names, where they have not been removed."""
-    layers = (getattr(model.get_submodule(name), NAME, None) for name in names)
-    return [layer for layer in layers if isinstance(layer, MEmeL)]
+def _check_regrouping(mask: str | None, neurons: Neurons = "element", **others: Any) -> None:
+    if neurons != "last":
+        raise ValueError(
+            f"MEmeL: regroup=True puts rows of features together, found neurons={neurons!r}, "
+            "expected 'last'; other neurons would not be the same any more"
+        )
+    if mask is not None:
+        raise ValueError(
+            f"MEmeL: found regroup=True and mask={mask!r}, expected one of them: a mask of tokens "
+            "does not tell which row of a sample holds which of them"
+        )
 
 
 def _has_forward(module: nn.Module) -> bool:

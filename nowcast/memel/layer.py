@@ -11,12 +11,7 @@ from torch import Tensor, nn
 from nowcast.memel.arrangement import Arrangement, Neurons, Per, arrange, check_mask
 from nowcast.memel.decision import Decision, Decisions, in_backward, watcher
 from nowcast.memel.inhibition import most_monosemantic
-from nowcast.memel.samples import (
-    mean_of_samples,
-    over_activations,
-    over_processes,
-    several_processes,
-)
+from nowcast.memel.samples import mean_of_samples, over_processes, several_processes
 from nowcast.memel.scalars import choose, number
 from nowcast.memel.scale import compensated, monosemantic_scale, update_statistics
 from nowcast.memel.threshold import move_threshold, normal_quantile
@@ -135,6 +130,8 @@ class MEmeL(nn.Module):
         self.register_buffer("threshold", None if share is None else normal_quantile(share))
         self.mask: Tensor | None = None
         """Padding mask of the present call, where `forward` is given none."""
+        self.batch: int | None = None
+        """Samples that the present call of the model brings, where rows are put together."""
         self.observer: Observer | None = None
         self.script: Iterator[Decision] | None = None
         """Decisions to carry out instead of own ones, statistics frozen."""
@@ -157,7 +154,7 @@ class MEmeL(nn.Module):
         eager = not torch.compiler.is_compiling()
         if self.script is not None:
             decision = self._next_of_script(z)
-        elif not (self.training or (self.in_evaluation and self.mean.numel())) or not z.numel():
+        elif self.rests() or not z.numel():
             return z
         elif eager and self.training and in_backward():
             keep = self._decisions.of(z)
@@ -169,6 +166,19 @@ class MEmeL(nn.Module):
         if self.observer is not None:
             self.observer(z.detach(), decision)
         return decision.apply(z, keep)
+
+    def rests(self) -> bool:
+        """Whether the layer leaves all activations as they are."""
+        deciding = self.training or (self.in_evaluation and self.mean.numel() > 0)
+        return self.script is None and not deciding
+
+    def shape_of_repeated(self, z: Tensor) -> tuple[int, ...]:
+        """Shape in which the layer had `z` in the call that activation checkpointing repeats.
+
+        Raises:
+            RuntimeError: if there was no such call.
+        """
+        return self._decisions.shape_of(z)
 
     def _next_of_script(self, z: Tensor) -> Decision:
         assert self.script is not None
@@ -225,7 +235,7 @@ class MEmeL(nn.Module):
         same = values.dtype == mean.dtype
         deviations = values - mean if same else values.to(mean.dtype).sub_(mean)
         if mask is not None:
-            padding = ~arrangement.in_grid(over_activations(mask, z))
+            padding = ~arrangement.mask_beside_grid(mask)
             deviations.masked_fill_(padding, 0.0)
         if training:
             sums = deviations.sum(arrangement.sample_dimensions)
@@ -234,7 +244,7 @@ class MEmeL(nn.Module):
             sums_of_squares = squares.sum(arrangement.sample_dimensions)
         phi = squares.div_(compensated(variance, self.epsilon))
         if mask is not None:
-            phi.masked_fill_(padding, -1.0)
+            phi.sub_(padding.to(phi.dtype))  # From 0 to −1; filling takes ten times as long.
         if mean.ndim > 1:
             mean, variance = mean.view(-1), variance.view(-1)
         phi = phi.view(arrangement.row_layout[0])

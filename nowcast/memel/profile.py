@@ -45,7 +45,8 @@ def profile(
     The model is run twice over the batches, in evaluation mode and without gradients: once for the
     mean and variance of every neuron, once for φ of every activation. What is watched is what a
     module itself returns, in each of its calls; MEmeL layers are not needed. Padding counts as any
-    sample.
+    sample. Where a module is called with several rows of each sample (windowed attention), φ is not
+    affected, but every row counts as a selection.
 
     Args:
         model: any module; it is left as it was, the mode of each of its parts too.

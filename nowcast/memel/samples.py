@@ -10,11 +10,6 @@ DISTRIBUTED = dist.is_available()
 """Whether this build of PyTorch knows several processes."""
 
 
-def over_activations(mask: Tensor, z: Tensor) -> Tensor:
-    """A mask of samples over all activations."""
-    return mask.reshape(*mask.shape, *[1] * (z.ndim - mask.ndim)).expand(z.shape)
-
-
 def mean_of_samples(
     z: Tensor, dtype: torch.dtype, arrangement: Arrangement, mask: Tensor | None, together: bool
 ) -> Tensor:
@@ -22,8 +17,7 @@ def mean_of_samples(
     values = arrangement.in_grid(z).to(dtype)
     samples = values.new_full((1,), arrangement.samples)
     if mask is not None:
-        counts = arrangement.in_grid(over_activations(mask, z))
-        values = torch.where(counts, values, 0.0)
+        values = torch.where(arrangement.mask_beside_grid(mask), values, 0.0)
         samples = samples * mask.sum() / mask.numel()
     sums = values.sum(arrangement.sample_dimensions)
     if together:

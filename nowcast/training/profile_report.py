@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nowcast import memel
+from nowcast import files, memel
 from nowcast.errors import InputError
 from nowcast.files import replacing
 from nowcast.models.checkpoint import Description, TrainedNetwork, read_checkpoint
@@ -165,9 +165,7 @@ def write_json(path: str | os.PathLike[str], report: ProfileReport) -> None:
     for name, network in report.networks.items():
         for layer, found in network.layers.items():
             plain["networks"][name]["layers"][layer] |= _numbers(found)
-    with replacing(path) as temporary:
-        text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    files.write_json(path, plain, indent=1)
 
 
 def write_csv(path: str | os.PathLike[str], report: ProfileReport) -> None:

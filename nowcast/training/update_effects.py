@@ -1,11 +1,11 @@
 """Table 3's experiment on a trained network: what one step of training does to monosemanticity.
 
-The same clips are stepped on four times from the same weights: without inhibition, with the naive
-ways (a) and (b), and with reverse deactivation.
+Here is what it takes to take a step of a checkpoint: its clips, its loss, its optimizer. The trial
+itself is `memel.UpdateTrial`.
 """
 
-import copy
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,15 +24,6 @@ from nowcast.training.inhibition import HIDDEN_STATES, insert_layers, keep_stati
 from nowcast.training.loss import balanced_loss
 from nowcast.training.module import OptimizationSettings
 from nowcast.training.protocol import check_frame_shape
-from nowcast.training.update_rows import Step, UpdateRow, summary
-
-DELTAS: Mapping[str, float | None] = {
-    "Original": None,
-    "Naive (a)": 0.0,
-    "Naive (b)": -1.0,
-    "Reverse deactivation": 1.0,
-}
-"""Δ of each row of Table 3; None replaces nothing."""
 
 
 def measure_update_effects(
@@ -47,7 +38,7 @@ def measure_update_effects(
     statistics_batches: int = 50,
     seed: int = 0,
     device: str = "auto",
-) -> dict[str, UpdateRow]:
+) -> dict[str, memel.UpdateRow]:
     """Measure the decrease ratio and the total update ratio of Table 3 on a trained network.
 
     Args:
@@ -104,97 +95,54 @@ def measure_update_effects(
     keep_statistics(network, checkpoint, description, store.path, store.shape)
     network.to(place).train()
     batches = _batches(data, seed, place)
-    trial = _Trial(network, optimizer, learning_rate, content)
+    settings = OptimizationSettings(learning_rate=learning_rate)
+
+    def loss(batch: list[Tensor]) -> Tensor:
+        inputs, targets, mask = batch
+        forecast = network(inputs, lead_times=targets.shape[1])
+        squared, absolute = balanced_loss(forecast, targets, mask)
+        return (squared + absolute) * settings.loss_scale
+
+    def clip_gradients() -> None:
+        for part in (network.encoder, network.forecaster):
+            torch.nn.utils.clip_grad_norm_(part.parameters(), settings.clip_norm)
+
+    trial = memel.UpdateTrial(
+        network, _optimizer(network, optimizer, settings, content), loss, clip_gradients
+    )
     try:
         if not all(layer.mean.numel() for layer in layers.values()):
-            trial.collect_statistics(batches, statistics_batches)
-        steps: dict[str, list[Step]] = {row: [] for row in DELTAS}
-
-        def step_on(batch: list[Tensor]) -> None:
-            for row, delta in DELTAS.items():
-                steps[row].append(trial.step(batch, delta))
-
-        step_on(next(batches))
-        in_a_batch = min(len(row[0].decrease) for row in steps.values())
-        further = max(1, -(-at_least // max(1, in_a_batch)) - 1)  # Of one, no interval is known.
-        for _ in progress(range(further), "probing training steps", unit="batches"):
-            step_on(next(batches))
+            trial.collect_statistics(
+                batches,
+                statistics_batches,
+                shown=partial(progress, description="collecting statistics", unit="batches"),
+            )
+        steps = memel.measure_updates(
+            trial,
+            batches,
+            at_least,
+            shown=partial(progress, description="probing training steps", unit="batches"),
+        )
     except ValueError as error:
         raise InputError(f"{checkpoint}: {error}") from error
-    return {row: summary(steps[row], steps["Original"], steps["Naive (a)"]) for row in DELTAS}
+    return memel.summarize_updates(steps)
 
 
-class _Trial:
-    """Takes single steps from the same weights, optimizer state and statistics."""
-
-    def __init__(
-        self,
-        network: Network,
-        optimizer: Literal["adam", "sgd"],
-        learning_rate: float,
-        content: dict[str, Any],
-    ) -> None:
-        self.network = network
-        self.settings = OptimizationSettings(learning_rate=learning_rate)
-        self.optimizer: torch.optim.Optimizer
-        if optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(network.parameters(), lr=learning_rate)
-        else:
-            self.optimizer = torch.optim.Adam(network.parameters(), betas=self.settings.betas)
-            if saved := content.get("optimizer_states"):
-                self.optimizer.load_state_dict(saved[0])
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-        self.keep()
-
-    def keep(self) -> None:
-        """Make the present state the one that every step starts from."""
-        self.weights = copy.deepcopy(self.network.state_dict())
-        self.moments = copy.deepcopy(self.optimizer.state_dict())
-
-    def collect_statistics(self, batches: Iterator[list[Tensor]], count: int) -> None:
-        layers = memel.inserted(self.network).values()
-        for layer in layers:
-            layer.reset()
-            layer.late_start = NEVER
-        for _ in progress(range(count), "collecting statistics", unit="batches"):
-            with torch.no_grad():
-                self.loss(next(batches))
-        self.keep()
-
-    def step(self, batch: list[Tensor], delta: float | None) -> Step:
-        self.network.load_state_dict(self.weights)
-        self.optimizer.load_state_dict(copy.deepcopy(self.moments))
-        self.optimizer.zero_grad()
-        for layer in memel.inserted(self.network).values():
-            layer.late_start = NEVER if delta is None else 0
-            layer.delta = 1.0 if delta is None else delta
-        probe = memel.UpdateProbe(self.network)
-        with probe.before_step():
-            loss = self.loss(batch)
-        loss.backward()
-        for part in (self.network.encoder, self.network.forecaster):
-            torch.nn.utils.clip_grad_norm_(part.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        with probe.after_step(), torch.no_grad():
-            after = self.loss(batch)
-        effect = probe.effect()
-        return Step(
-            effect.decrease_ratio.numpy(),
-            effect.update_ratio.numpy(),
-            float((after - loss.detach()) / loss.detach()),
-        )
-
-    def loss(self, batch: list[Tensor]) -> Tensor:
-        inputs, targets, mask = batch
-        squared, absolute = balanced_loss(
-            self.network(inputs, lead_times=targets.shape[1]), targets, mask
-        )
-        return (squared + absolute) * self.settings.loss_scale
-
-
-NEVER = 2**62
-"""A late start that does not come."""
+def _optimizer(
+    network: Network,
+    kind: Literal["adam", "sgd"],
+    settings: OptimizationSettings,
+    content: Mapping[str, Any],
+) -> torch.optim.Optimizer:
+    """An optimizer that takes the next step of a checkpoint, or of plain gradient descent."""
+    if kind == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=settings.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), betas=settings.betas)
+    if saved := content.get("optimizer_states"):
+        optimizer.load_state_dict(saved[0])
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate
+    return optimizer
 
 
 def _batches(data: DataSettings, seed: int, device: torch.device) -> Iterator[list[Tensor]]:

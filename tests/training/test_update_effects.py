@@ -1,16 +1,13 @@
 """Table 3's experiment on a small trained ConvGRU."""
 
-import json
-
-import numpy as np
 import pytest
 from small_runs import INHIBITION, NETWORK, STEPS, data, run
 
 from nowcast.errors import InputError
-from nowcast.training import update_rows
+from nowcast.memel import format_update_effects
+from nowcast.memel.update_rows import Interval
 from nowcast.training.protocol import pretrain
 from nowcast.training.update_effects import measure_update_effects
-from nowcast.training.update_rows import Interval, format_update_effects, write_update_effects
 
 ROWS = ["Original", "Naive (a)", "Naive (b)", "Reverse deactivation"]
 
@@ -67,26 +64,6 @@ def test_every_row_starts_from_the_same_weights_and_statistics(store, with_layer
 def test_statistics_are_collected_where_the_checkpoint_has_none(store, without):
     rows = measure_update_effects(without, data(store), at_least=300, statistics_batches=3)
     assert rows["Original"].neurons == 600  # Two batches at least.
-
-
-def test_the_bootstrap_interval_of_a_mean_is_that_of_its_standard_error():
-    random = np.random.default_rng(3)
-    batches = [random.normal(2.0, 1.0, 50) + random.normal(0.0, 0.5) for _ in range(200)]
-    interval = update_rows._bootstrap(batches, np.mean)
-    means = np.array([batch.mean() for batch in batches])
-    half = 1.96 * means.std(ddof=1) / np.sqrt(len(means))
-    assert interval.value == pytest.approx(np.concatenate(batches).mean())
-    assert interval.high - interval.low == pytest.approx(2 * half, rel=0.08)
-
-
-def test_rows_and_settings_are_written(store, without, tmp_path):
-    rows = measure_update_effects(without, data(store), at_least=300, statistics_batches=2)
-    write_update_effects(tmp_path / "update.json", rows, {"neurons": 300})
-    written = json.loads((tmp_path / "update.json").read_text())
-    assert written["settings"] == {"neurons": 300}
-    assert written["rows"]["Naive (a)"]["decrease_mean"]["value"] == pytest.approx(
-        rows["Naive (a)"].decrease_mean.value
-    )
 
 
 @pytest.mark.parametrize(

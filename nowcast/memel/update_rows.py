@@ -1,15 +1,10 @@
-"""The rows of Table 3: estimates with confidence intervals, as a table and as JSON."""
+"""The rows of Table 3: estimates with confidence intervals, and as a table in text."""
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from nowcast.files import replacing
 
 RESAMPLES = 2_000
 """Bootstrap samples behind a confidence interval."""
@@ -53,11 +48,25 @@ class UpdateRow:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of one row: per selected activation, and the loss before and after."""
+    """One step of one row.
+
+    Args:
+        decrease: decrease ratio of every selected activation (4.3).
+        update: total update ratio of the same.
+        loss: of the batch before the step, the selected neurons held at their means where the row
+            holds them.
+        loss_change: by the step, relative to the loss before it.
+    """
 
     decrease: np.ndarray
     update: np.ndarray
+    loss: float
     loss_change: float
+
+
+def summarize_updates(steps: Mapping[str, Sequence[Step]]) -> dict[str, UpdateRow]:
+    """The rows of steps, among them "Original" and "Naive (a)", on the same batches in all."""
+    return {row: summary(own, steps["Original"], steps["Naive (a)"]) for row, own in steps.items()}
 
 
 def summary(steps: Sequence[Step], original: Sequence[Step], naive_a: Sequence[Step]) -> UpdateRow:
@@ -92,23 +101,6 @@ def _bootstrap(batches: Sequence[np.ndarray], statistic: Callable[..., Any]) -> 
     return Interval(float(statistic(np.concatenate(batches))), float(low), float(high))
 
 
-def write_update_effects(
-    path: Path, rows: Mapping[str, UpdateRow], settings: Mapping[str, Any]
-) -> None:
-    """Write rows and settings as JSON, null for what is infinite; complete or untouched."""
-    plain = {"settings": dict(settings), "rows": {name: asdict(row) for name, row in rows.items()}}
-    with replacing(path) as temporary:
-        text = json.dumps(_finite(plain), indent=2, ensure_ascii=False, default=str)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _finite(value: Any) -> Any:
-    """With None for what JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def format_update_effects(rows: Mapping[str, UpdateRow]) -> str:
     """The rows as aligned text, in percent, each value with its interval."""
     columns: dict[str, Callable[[UpdateRow], Interval]] = {
@@ -129,9 +121,10 @@ def format_update_effects(rows: Mapping[str, UpdateRow]) -> str:
     ]
     first = next(iter(rows.values()))
     lines.append(
-        f"\n{first.neurons:,} selected neurons a row, the same clips in all; in brackets the 95 % "
-        "interval over batches.\ndecrease ratio: mean of 1 − φ(z*)/φ(z); total update ratio: mean "
-        "of |z*/z − 1|; loss: change by the step, the neurons held at their means but in Original."
+        f"\n{first.neurons:,} selected neurons a row, the same batches in all; in brackets the "
+        "95 % interval over batches.\ndecrease ratio: mean of 1 − φ(z*)/φ(z); total update ratio: "
+        "mean of |z*/z − 1|; loss: change by the step, the neurons held at their means but in "
+        "Original."
     )
     return "\n".join(lines)
 

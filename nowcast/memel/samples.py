@@ -35,13 +35,13 @@ def several_processes() -> bool:
 def over_processes(
     sums: Tensor, squares: Tensor, batch: int | Tensor, above: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Sums over all processes."""
+    """Sums over all processes, in the precision they are given in."""
+    dtype = squares.dtype
     counts = [torch.as_tensor(n, device=sums.device) for n in (batch, above) if n is not None]
     # In double precision, which keeps counts exact.
     together = torch.cat([part.double().view(-1) for part in (sums, squares, *counts)])
     dist.all_reduce(together)
     sums, squares, numbers = together.split([len(sums), len(sums), len(counts)])
-    dtype = squares.dtype
     return (
         sums.to(dtype),
         squares.to(dtype),

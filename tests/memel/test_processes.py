@@ -29,6 +29,8 @@ LAYERS = {
     "masked": {"top": 3},
     "masked share": {"share": 0.2, "neurons": "last"},
 }
+SINGLE = ("every element", "masked share")
+"""Of these layers, with activations in float32, in which networks are trained."""
 SIZES = [(4, 4), (4, 4), (3, 5), (4, 1), (4, 4), (1, 3)]
 """Samples of each call that each process gets, the last batches unequal."""
 
@@ -61,12 +63,12 @@ def batches():
         yield sizes, z, mask
 
 
-def calls_of(settings, masked, part=lambda sizes, whole: whole):
+def calls_of(settings, masked, part=lambda sizes, whole: whole, dtype=torch.float64):
     """Outputs of a layer, gradients and the statistics after all calls."""
     layer = MEmeL(late_start=1, **settings)
     results = []
     for sizes, z, mask in batches():
-        mine = part(sizes, z).clone().requires_grad_()
+        mine = part(sizes, z).to(dtype, copy=True).requires_grad_()
         out = layer(mine, part(sizes, mask) if masked else None)
         out.square().sum().backward()
         results.append((out.detach(), mine.grad))
@@ -116,6 +118,8 @@ def run_process(rank, folder):
         name: calls_of(settings | {"synchronize": True}, "masked" in name, rows)
         for name, settings in LAYERS.items()
     }
+    for name in SINGLE:
+        results[f"{name}, single"] = calls_of(LAYERS[name], "masked" in name, rows, torch.float32)
     for name, settings in (("apart", {}), ("apart, share", {"share": 0.2})):
         results[name] = calls_of(settings | {"synchronize": False}, False, rows)
     together = {"synchronize": True}
@@ -163,6 +167,20 @@ def test_together_they_equal_one_process_with_all_their_samples(processes, name)
             tolerances = {"rtol": 1e-12, "atol": 1e-12}
             torch.testing.assert_close(got_out, out.split(sizes)[rank], **tolerances)
             torch.testing.assert_close(got_gradient, gradient.split(sizes)[rank], **tolerances)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_together_they_equal_one_process_in_single_precision(processes, name):
+    calls, state = calls_of(LAYERS[name], "masked" in name, dtype=torch.float32)
+    for rank, results in enumerate(processes):
+        got_calls, got_state = results[f"{name}, single"]
+        assert {n: v.dtype for n, v in got_state.items()} == {n: v.dtype for n, v in state.items()}
+        for place, value in state.items():
+            # Sums of other parts round otherwise.
+            torch.testing.assert_close(got_state[place], value, rtol=1e-5, atol=1e-5)
+        for sizes, (got, _), (out, _) in zip(SIZES, got_calls, calls, strict=True):
+            wanted = out.split(sizes)[rank]
+            torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"share": 0.2}], ids=["", "share"])

@@ -1,0 +1,139 @@
+"""A table's finetunings: which there are, in which order, and which of them a row shows."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from nowcast.adapters.rows import ROWS, TRAINED, Inhibition
+from nowcast.adapters.runs import Outcome, Run
+from nowcast.errors import InputError
+
+log = logging.getLogger("nowcast")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be finetuned.
+
+    Args:
+        rows: of the table; MEmeL-T needs no finetuning of its own beside MEmeL.
+        seeds: each finetuning is repeated with each.
+        tune_tops: tops that MEmeL-Tune tries (E.3) …
+        tune_deltas: … each with each of these Δ, at the learning rate chosen for MEmeL.
+    """
+
+    rows: tuple[str, ...] = ROWS
+    seeds: tuple[int, ...] = (0,)
+    tune_tops: tuple[int, ...] = (1, 5, 10, 50, 100)
+    tune_deltas: tuple[float, ...] = (1.0, 5.0, 10.0, 50.0, 100.0)
+
+    def check(self) -> None:
+        """Refuse what cannot be carried out.
+
+        Raises:
+            InputError: for rows that do not exist, no seeds, or a grid that makes no sense.
+        """
+        unknown = [row for row in self.rows if row not in ROWS]
+        if unknown or not self.rows:
+            found = ", ".join(unknown) or "none"
+            raise InputError(f"rows: found {found}, expected some of {', '.join(ROWS)}")
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds: found {list(self.seeds)}, expected different numbers from 0")
+        if "MEmeL-Tune" in self.rows and not (
+            self.tune_tops
+            and self.tune_deltas
+            and min(self.tune_tops) > 0
+            and 0 < min(self.tune_deltas) <= max(self.tune_deltas) < math.inf
+        ):
+            raise InputError(
+                f"tuning: found tops {list(self.tune_tops)} and Δ {list(self.tune_deltas)}, "
+                "expected at least one of each, all above 0 (E.3)"
+            )
+
+    @property
+    def inhibitions(self) -> tuple[Inhibition | None, ...]:
+        """What is finetuned at every learning rate; MEmeL-Tune needs MEmeL's choice of it."""
+        wanted = [TRAINED["MEmeL" if row == "MEmeL-Tune" else row] for row in self.rows]
+        return tuple(dict.fromkeys(wanted))
+
+    @property
+    def tuning(self) -> tuple[Inhibition, ...]:
+        """What MEmeL-Tune chooses from."""
+        if "MEmeL-Tune" not in self.rows:
+            return ()
+        return tuple(Inhibition(top, delta) for top in self.tune_tops for delta in self.tune_deltas)
+
+    def count(self, learning_rates: Sequence[float]) -> int:
+        """Finetunings of one task."""
+        tuning = [inhibition for inhibition in self.tuning if inhibition != TRAINED["MEmeL"]]
+        return len(self.seeds) * (len(self.inhibitions) * len(learning_rates) + len(tuning))
+
+
+def carry_out(
+    plan: Plan,
+    task: str,
+    learning_rates: Sequence[float],
+    columns: Sequence[str],
+    finetune: Callable[[Run], Outcome],
+) -> dict[Run, Outcome]:
+    """Do the finetunings of one task; those that are done are taken as they are.
+
+    Args:
+        plan: what to do.
+        task: its name.
+        learning_rates: that are tried.
+        columns: of the table that the task fills; their mean decides what is chosen.
+        finetune: does one finetuning, or finds it done.
+    """
+    outcomes: dict[Run, Outcome] = {}
+    total = plan.count(learning_rates)
+
+    def do(inhibition: Inhibition | None, learning_rate: float) -> None:
+        for seed in plan.seeds:
+            run = Run(task, inhibition, learning_rate, seed)
+            if run not in outcomes:
+                log.info("finetuning %d of %d: %s", len(outcomes) + 1, total, run)
+                outcomes[run] = finetune(run)
+
+    for inhibition in plan.inhibitions:
+        for learning_rate in learning_rates:
+            do(inhibition, learning_rate)
+    if plan.tuning:
+        at = chosen("MEmeL", outcomes, columns)[0].learning_rate
+        for inhibition in plan.tuning:
+            do(inhibition, at)
+    return outcomes
+
+
+def chosen(row: str, outcomes: Mapping[Run, Outcome], columns: Sequence[str]) -> list[Run]:
+    """The finetunings of one task that a row shows, one for each seed.
+
+    Learning rate, and for MEmeL-Tune top and Δ, are those with the best mean over columns and
+    seeds; of equals, the first.
+
+    Args:
+        row: of the table.
+        outcomes: of one task.
+        columns: that decide.
+    """
+    groups: dict[tuple[Inhibition | None, float], list[Run]] = {}
+    for run in outcomes:
+        fits = (
+            run.inhibition is not None and run.inhibition.delta > 0
+            if row == "MEmeL-Tune"
+            else run.inhibition == TRAINED[row]
+        )
+        if fits:
+            groups.setdefault((run.inhibition, run.learning_rate), []).append(run)
+
+    def mean(runs: list[Run]) -> float:
+        return fmean(scores(row, outcomes[run])[c] for run in runs for c in columns)
+
+    return max(groups.values(), key=mean)
+
+
+def scores(row: str, outcome: Outcome) -> Mapping[str, float]:
+    """The scores of a finetuning that a row shows."""
+    return outcome.scores_in_testing if row == "MEmeL-T" else outcome.scores

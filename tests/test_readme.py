@@ -1,6 +1,7 @@
 """What the README tells to type works: its commands on small data, its Python as it stands."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -10,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from made_up_glue import write_glue
+from made_up_images import write_imagenet
 from PIL import Image
+from tiny_bert import write_bert
 
 from nowcast.commands import main
 from nowcast.radar.synthetic import SyntheticRain
@@ -22,7 +26,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL_NETWORK = ["--network.hidden=[4,6,6]", "--network.features=[2,6,6]",
                  "--network.up_features=[2,6,6]"]  # fmt: skip
 SHORT_RUN = ["--optimization.steps=2", "--run.valid_clips=1", "--data.workers=0",
-             "--run.accelerator=cpu"]  # fmt: skip
+             "--data.batch_size=1", "--run.accelerator=cpu"]  # fmt: skip
+TINY_SWIN = {"img_size": 56, "embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4]}
+SMALL_SWIN = ["--no_download", "--weights=none", f"--model_settings={json.dumps(TINY_SWIN)}",
+              "--batch_size=14", "--workers=0"]  # fmt: skip
 LESS_WORK = {
     "prepare_data synthetic": [
         "--train_days=1",
@@ -34,7 +41,14 @@ LESS_WORK = {
     "prepare_data events": ["--workers=1"],
     "pretrain": SMALL_NETWORK + SHORT_RUN,
     "finetune": SHORT_RUN,
-    "evaluate": ["--data.workers=0", "--at_most=2", "--members=2", "--animations=1"],
+    "evaluate": [
+        "--data.workers=0",
+        "--at_most=2",
+        "--members=2",
+        "--animations=1",
+        "--windows_pixels=[1, 5]",
+        "--resamples=10",
+    ],
     "evaluate online": ["--data.workers=0", "--animations=0", "--resamples=10"],
     "render": ["--data.workers=0"],
     "probe update": ["--data.workers=0", "--at_least=200"],
@@ -51,7 +65,16 @@ LESS_WORK = {
     ],
     "benchmark verification": ["--side=60", "--clips=1", "--repeats=1", "--memory_clips=[1, 2]"],
     "benchmark flow": ["--at_most=1", "--lead_times=3"],
-}
+    "benchmark adapters": ["--models=[swin-T]", "--images=1", "--side=32", "--repeats=1"],
+    "glue": ["--no_download", "--data=data/glue", "--model=data/bert-base-uncased", "--tasks=[RTE]",
+             "--rows=[Original, MEmeL, MEmeL-T]", "--learning_rates=[5e-4]", "--seeds=[0]",
+             "--epochs=1", "--max_length=48", "--device=cpu"],
+    "imagenet finetune": [*SMALL_SWIN, "--models=[swin_tiny_patch4_window7_224]",
+                          "--rows=[Original, MEmeL, MEmeL-T]", "--epochs=1", "--warmup_epochs=0",
+                          "--precision=32-true", "--accelerator=cpu"],
+    "imagenet update": [*SMALL_SWIN, "--model=swin_tiny_patch4_window7_224", "--at_least=100",
+                        "--statistics_batches=2", "--device=cpu"],
+}  # fmt: skip
 """What the test adds to a command, so that it is the same with less to do."""
 
 
@@ -139,6 +162,9 @@ def folder(tmp_path_factory):
         write_event(folder / f"data/events/{name}.nc", first, hours)
     write_other_forms(folder / "data", folder / "data/events/fmi_20160928.nc")
     write_forecasts(folder / "data/forecasts", folder / "data/events/fmi_20170509.nc")
+    write_glue(folder / "data/glue", "tsv", ["RTE"], (32, 16, 8))
+    write_bert(folder / "data/bert-base-uncased", ["a premise and what may follow from it"])
+    write_imagenet(folder / "data/imagenet", 4, 1)
     before = os.getcwd()
     os.chdir(folder)
     yield folder

@@ -1,6 +1,8 @@
-"""How much memory a command takes at most, its worker processes included."""
+"""How much memory a command, or the present process, takes at most."""
 
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,10 @@ from nowcast.errors import InputError
 
 PROCESSES = Path("/proc")
 SECONDS_BETWEEN_LOOKS = 0.02
+
+M_MMAP_THRESHOLD = -3
+LARGE_BYTES = 2**17
+"""Blocks of this size have pages of their own: where glibc begins, before it adapts."""
 
 
 def peak_memory(arguments: Sequence[str]) -> int | None:
@@ -42,6 +48,25 @@ def peak_memory(arguments: Sequence[str]) -> int | None:
             said.seek(0)
             raise InputError(f"{' '.join(arguments[:2])}: failed ({said.read().strip()})")
     return largest
+
+
+def own_peak_memory() -> int | None:
+    """Largest resident memory of this process so far in bytes; None where Linux does not tell."""
+    try:
+        lines = (PROCESSES / "self" / "status").read_text().splitlines()
+    except OSError:
+        return None
+    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return peak * 1024
+
+
+def hand_back_freed_memory() -> None:
+    """Let the C library return freed blocks at once, so that the peak is what was needed at once.
+
+    By default glibc keeps some, more or fewer from run to run. Elsewhere this does nothing.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def _with_children(process: int) -> Iterator[int]:

@@ -19,8 +19,7 @@ from nowcast.models.encoder_forecaster import EncoderForecaster, EncoderStage, F
 def plain_copy(network: EncoderForecaster) -> EncoderForecaster:
     """The same weights, contiguous."""
     copied = copy.deepcopy(network)
-    # torch's stubs do not know this form of `to`.
-    return copied.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return copied.to(memory_format=torch.contiguous_format)
 
 
 def plain_forward(

@@ -6,6 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
+from nowcast.benchmarks.adapters import measure_adapters
 from nowcast.benchmarks.data import measure_data
 from nowcast.benchmarks.flow import measure_flow
 from nowcast.benchmarks.machine import describe_machine
@@ -21,6 +22,7 @@ USAGE = """usage: benchmark PART [--help] …
 
   train         a training step: plain float32, ours in float32, ours in bfloat16
   memel         a training step with MEmeL layers over one without
+  adapters      a training step of BERT and Swin with MEmeL layers over one without
   data          clips from the frame store beside decoding PNG and mask files
   verification  pixels scored per second beside plain NumPy
   flow          optical flow beside pysteps' Lucas–Kanade on radar events, seconds and skill
@@ -66,6 +68,11 @@ def _part(name: str, purpose: str, measure: Callable[..., Report]) -> Callable[.
 PARTS = {
     "train": _part("train", "Time a training step beside the plain one.", measure_training),
     "memel": _part("memel", "Time a training step with MEmeL over one without.", measure_memel),
+    "adapters": _part(
+        "adapters",
+        "Time training steps of BERT and Swin with MEmeL over those without.",
+        measure_adapters,
+    ),
     "data": _part("data", "Time reading clips beside decoding an archive.", measure_data),
     "verification": _part(
         "verification", "Time scoring forecasts beside plain NumPy.", measure_verification

@@ -277,7 +277,7 @@ def test_wrong_settings_are_one_line_and_write_nothing(arguments, message, tmp_p
 
 def test_unknown_parts_are_refused_and_help_names_the_parts(capsys):
     assert main(["memory"]) == 2
-    parts = "train, memel, data, verification, flow"
+    parts = "train, memel, adapters, data, verification, flow"
     assert capsys.readouterr().err == f"error: found no part 'memory', expected {parts}\n"
     assert main([]) == 2
     assert capsys.readouterr().err.startswith("usage: benchmark PART")

@@ -12,7 +12,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 def commands_of(path):
     """Commands that a file has sections for, parts of a command one by one."""
     for name, section in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        if name in ("prepare_data", "probe"):
+        if name in ("prepare_data", "probe", "imagenet"):
             yield from ((name, part) for part in section)
         else:
             yield (name,)

@@ -9,6 +9,9 @@ from hypothesis import settings
 # `make test-full` chooses it: many more examples of every property and of all that is fuzzed.
 settings.register_profile("long", max_examples=3_000, deadline=None)
 
+# Minutes each. Where processes share the files out, none of these may be what is left in the end.
+LONGEST = ("test_demo.py", "test_readme.py", "memel.ipynb", "quickstart.ipynb")
+
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="run tests marked `full`, too")
@@ -19,6 +22,14 @@ def pytest_collection_modifyitems(config, items):
         full = [item for item in items if item.get_closest_marker("full")]
         items[:] = [item for item in items if item not in full]
         config.hook.pytest_deselected(items=full)
+    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        items.sort(key=_starts)
+
+
+def _starts(item):
+    """Place of an item's file in the order in which processes take files."""
+    name = item.path.name
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -88,8 +88,8 @@ class Network(nn.Module):
         """Draw the initial weights that the settings ask for, and lay them out for speed."""
         if self.settings.initial_weights == "authors":
             self.apply(_draw_authors_weights)
-        # Faster convolutions on CPU and GPU; torch's stubs do not know this form of `to`.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Faster convolutions on CPU and GPU.
+        self.to(memory_format=torch.channels_last)
 
 
 def each_frame(function: Callable[[Tensor], Tensor], sequence: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What commands share: exit statuses, help, and that scripts and console command are the same."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +12,22 @@ from as_user import ROOT, nowcast
 from nowcast.commands import COMMANDS
 from nowcast.commands.command_line import CommandParser, run
 from nowcast.errors import InputError, Stopped
+
+HELPS = """
+import io, json, runpy, sys
+from contextlib import redirect_stdout
+
+folder, *names = sys.argv[1:]
+helps = {}
+for name in names:
+    sys.argv = [f"{folder}/{name}.py", "--help"]
+    with redirect_stdout(io.StringIO()) as said:
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as exit_:
+            helps[name] = exit_.code, said.getvalue()
+print(json.dumps(helps))
+"""
 
 
 def run_with(action, capsys):
@@ -86,22 +104,43 @@ def test_help_explains_options_in_the_words_of_the_functions(command, explanatio
     assert explanation in " ".join(said.out.split())
 
 
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory):
+    """What `--help` of every script prints, one after the other in a Python of their own."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    script = folder / "helps.py"
+    script.write_text(HELPS)
+    empty = folder / "empty"
+    empty.mkdir()
+    said = subprocess.run(
+        [sys.executable, script, ROOT / "scripts", *COMMANDS],
+        capture_output=True, text=True, cwd=empty, env=os.environ | {"COLUMNS": "80"}, check=False,
+    )  # fmt: skip
+    assert (said.returncode, said.stderr) == (0, "")
+    assert list(empty.iterdir()) == []
+    return json.loads(said.stdout)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_script_and_console_command_give_the_same_help(name, tmp_path):
-    script = subprocess.run(
-        [sys.executable, ROOT / "scripts" / f"{name}.py", "--help"],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
-    console = subprocess.run(
-        [sys.executable, "-c", "import sys; from nowcast.commands import main; sys.exit(main())",
-         name, "--help"],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
-    assert (script.returncode, script.stderr) == (0, "")
-    assert (console.returncode, console.stderr) == (0, "")
-    assert script.stdout == console.stdout
-    assert "usage: " in script.stdout
+def test_script_and_command_give_the_same_help(name, helps, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = nowcast(name, "--help")
+    assert (said.status, said.err) == (0, "")
+    assert "usage: " in said.out
+    assert helps[name] == [0, said.out]
+
+
+def test_script_and_console_command_take_their_words_from_the_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    console = "import sys; from nowcast.commands import main; sys.exit(main())"
+    for words in ([ROOT / "scripts/prepare_data.py"], ["-c", console, "prepare_data"]):
+        said = subprocess.run(
+            [sys.executable, *words, "--help"],
+            capture_output=True, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+        assert (said.returncode, said.stderr) == (0, "")
+        assert said.stdout == nowcast("prepare_data", "--help").out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,6 +21,9 @@ from nowcast.radar.parts import claimed, make_parts, parts_folder, remove_parts,
 from nowcast.radar.store import Sequence
 from nowcast.radar.store_writing import already_prepared, write_store
 
+MOST_BYTES = (0, 100, 2000, 5000, 9000, 12_000)
+"""Sizes at which the system refuses to let a file grow: each strikes at another moment."""
+
 
 def hold_claim(out, ready):
     with claimed(out):
@@ -170,6 +173,8 @@ def test_a_second_preparation_of_the_same_store_is_refused_and_disturbs_nothing(
 
     class Second(MadeUpFrames):
         def __call__(self, numbers):
+            if not {NUMBERS[0], NUMBERS[-1]} & set(numbers):
+                return super().__call__(numbers)
             code = "import made_up, pathlib; "
             code += f"made_up.write(pathlib.Path({str(out)!r}), None, 1, '', range(36))"
             second = subprocess.run(
@@ -183,7 +188,7 @@ def test_a_second_preparation_of_the_same_store_is_refused_and_disturbs_nothing(
 
     refused = []
     write(out, Second())
-    assert refused == [True] * 4
+    assert refused == [True] * 2
     assert_complete(out)
     assert list(tmp_path.iterdir()) == [out]
 
@@ -205,27 +210,29 @@ def test_a_part_damaged_before_it_is_assembled_is_made_anew(tmp_path, caplog):
     assert_complete(out)
 
 
-@pytest.mark.parametrize("most_bytes", [0, 100, 2000, 5000, 9000, 12_000])
-def test_what_the_system_refuses_is_one_error_and_leaves_nothing(tmp_path, most_bytes):
-    out = tmp_path / "again.h5"
+def test_what_the_system_refuses_is_one_error_and_leaves_nothing(tmp_path):
     code = textwrap.dedent(f"""
         import errno, pathlib, resource, made_up
-        out = pathlib.Path({str(out)!r})
-        resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes}, {most_bytes}))
-        try:
-            made_up.write(out)
-        except OSError as error:
-            assert error.errno == errno.EFBIG, error.errno
-            assert error.strerror == "File too large", error.strerror
-            assert error.filename.startswith(str(out) + ".parts/"), error.filename
-        else:
-            raise AssertionError("written")
+        for most_bytes in {MOST_BYTES}:
+            out = pathlib.Path({str(tmp_path)!r}) / str(most_bytes) / "again.h5"
+            out.parent.mkdir()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+            try:
+                made_up.write(out)
+            except OSError as error:
+                assert error.errno == errno.EFBIG, error.errno
+                assert error.strerror == "File too large", error.strerror
+                assert error.filename.startswith(str(out) + ".parts/"), error.filename
+            else:
+                raise AssertionError("written")
     """)
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
-    assert not out.exists()
-    assert not list(tmp_path.rglob(".*"))
-    write(out)
-    assert_complete(out)
+    for most_bytes in MOST_BYTES:
+        out = tmp_path / str(most_bytes) / "again.h5"
+        assert not out.exists()
+        assert not list(out.parent.rglob(".*"))
+        write(out)
+        assert_complete(out)
 
 
 def test_parts_may_lie_on_another_disk(tmp_path):

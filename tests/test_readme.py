@@ -27,9 +27,11 @@ SMALL_NETWORK = ["--network.hidden=[4,6,6]", "--network.features=[2,6,6]",
                  "--network.up_features=[2,6,6]"]  # fmt: skip
 SHORT_RUN = ["--optimization.steps=2", "--run.valid_clips=1", "--data.workers=0",
              "--data.batch_size=1", "--run.accelerator=cpu"]  # fmt: skip
-TINY_SWIN = {"img_size": 56, "embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4]}
+TINY_SWIN = {"img_size": 32, "window_size": 4, "embed_dim": 8, "depths": [1, 1, 2, 1],
+             "num_heads": [1, 2, 2, 4]}  # fmt: skip
 SMALL_SWIN = ["--no_download", "--weights=none", f"--model_settings={json.dumps(TINY_SWIN)}",
               "--batch_size=14", "--workers=0"]  # fmt: skip
+SMALL_STEP = ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1"]
 LESS_WORK = {
     "prepare_data synthetic": [
         "--train_days=1",
@@ -53,8 +55,8 @@ LESS_WORK = {
     "render": ["--data.workers=0"],
     "probe update": ["--data.workers=0", "--at_least=200"],
     "probe profile": ["--data.workers=0", "--at_most=2"],
-    "benchmark train": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1"],
-    "benchmark memel": ["--hidden=[2,3,3]", "--side=30", "--batch=1", "--repeats=1", "--tops=[1]"],
+    "benchmark train": [*SMALL_STEP, "--matrix_side=64"],
+    "benchmark memel": [*SMALL_STEP, "--tops=[1]", "--matrix_side=64"],
     "benchmark data": [
         "--size=60",
         "--coarse_size=30",
@@ -62,10 +64,13 @@ LESS_WORK = {
         "--repeats=1",
         "--batches_per_round=2",
         "--workers=1",
+        "--matrix_side=64",
     ],
-    "benchmark verification": ["--side=60", "--clips=1", "--repeats=1", "--memory_clips=[1, 2]"],
-    "benchmark flow": ["--at_most=1", "--lead_times=3"],
-    "benchmark adapters": ["--models=[swin-T]", "--images=1", "--side=32", "--repeats=1"],
+    "benchmark verification": ["--side=60", "--clips=1", "--repeats=1", "--memory_clips=[1, 2]",
+                               "--matrix_side=64"],
+    "benchmark flow": ["--at_most=1", "--lead_times=3", "--matrix_side=64"],
+    "benchmark adapters": ["--models=[swin-T]", "--images=1", "--side=32", "--repeats=1",
+                           "--matrix_side=64"],
     "glue": ["--no_download", "--data=data/glue", "--model=data/bert-base-uncased", "--tasks=[RTE]",
              "--rows=[Original, MEmeL, MEmeL-T]", "--learning_rates=[5e-4]", "--seeds=[0]",
              "--epochs=1", "--max_length=48", "--device=cpu"],

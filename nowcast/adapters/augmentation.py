@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from nowcast.adapters.setting_checks import not_negative, probability, refuse_misfits
 from nowcast.errors import InputError
 
 
@@ -29,6 +30,23 @@ class Augmentation:
     mixup: float = 0.8
     cutmix: float = 1.0
     mixup_switch: float = 0.5
+
+    def check(self) -> None:
+        """Refuse what cannot be carried out.
+
+        Raises:
+            InputError: with what was found and expected.
+        """
+        refuse_misfits(
+            "augmentation",
+            (
+                not_negative("color_jitter", self.color_jitter),
+                probability("erasing", self.erasing),
+                not_negative("mixup", self.mixup),
+                not_negative("cutmix", self.cutmix),
+                probability("mixup_switch", self.mixup_switch),
+            ),
+        )
 
 
 @dataclass(frozen=True)

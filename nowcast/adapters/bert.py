@@ -17,7 +17,7 @@ import numpy as np
 
 from nowcast.adapters import glue
 from nowcast.adapters.pretrained import open_network
-from nowcast.adapters.rows import TRAINED, Inhibition, LayerSettings, insert_layers
+from nowcast.adapters.rows import TRAINED, Inhibition, LayerSettings, insert_layers, layer_refusals
 from nowcast.adapters.runs import Outcome, Run
 from nowcast.adapters.submission import predictions, write_predictions
 from nowcast.files import replacing
@@ -42,7 +42,9 @@ class Finetuning:
     not from a truncated one.
 
     Args:
-        batch_size: samples of a step, of all processes together (E.1).
+        batch_size: samples of a step, of all processes together (E.1). With several processes, an
+            epoch's last batch is filled up with the first samples of that epoch, so that all have
+            the same share; what comes out thus depends on their number.
         epochs: passes over the training set (E.1).
         max_length: tokens of a sample; of a pair, the longer sentence is cut first
             (run_classifier.py).
@@ -66,14 +68,15 @@ class Finetuning:
 
 @dataclass(frozen=True)
 class Execution:
-    """What decides where and how, but not what comes out.
+    """What decides where and how, but not the scores.
 
     Args:
         device: "auto" is a GPU if there is one. With torchrun each process has its own; else it is
             the first that CUDA_VISIBLE_DEVICES names.
         checkpoint_every: steps after which an interrupted finetuning can go on, beside the ends of
             epochs.
-        test_predictions: predict the test splits for the GLUE server, too, where there are any.
+        test_predictions: predict the test splits for the GLUE server, too, where there are any. As
+            they cannot be made later, what is done in a folder must have been done with the same.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -162,7 +165,8 @@ def finetune(
         execution: settings that do not.
 
     Raises:
-        InputError: for settings that are out of range, or a network that cannot be opened.
+        InputError: for settings that are out of range, such as a top above the activations of a
+            sample, or a network that cannot be opened.
     """
     from nowcast.adapters.trainer import last_checkpoint, losses, make_trainer, seconds
 
@@ -177,17 +181,18 @@ def finetune(
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
         log.info("going on from %s", checkpoint)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with layer_refusals():
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
-    started = time.monotonic()
-    scores = _evaluate(trainer, tokens, folder, "", execution.test_predictions)
-    scores_in_testing = {}
-    if layers:
-        for layer in layers.values():
-            layer.in_evaluation = True
-        # Only the row MEmeL-T shows it.
-        test = execution.test_predictions and run.inhibition == TRAINED["MEmeL-T"]
-        scores_in_testing = _evaluate(trainer, tokens, folder, "_in_testing", test)
+        started = time.monotonic()
+        scores = _evaluate(trainer, tokens, folder, "", execution.test_predictions)
+        scores_in_testing = {}
+        if layers:
+            for layer in layers.values():
+                layer.in_evaluation = True
+            # Only the row MEmeL-T shows it.
+            test = execution.test_predictions and run.inhibition == TRAINED["MEmeL-T"]
+            scores_in_testing = _evaluate(trainer, tokens, folder, "_in_testing", test)
     took = seconds(trainer) + time.monotonic() - started
     return Outcome(scores, scores_in_testing, losses(trainer), trainer.state.global_step, took)
 

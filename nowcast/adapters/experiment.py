@@ -20,7 +20,7 @@ class Plan:
     Args:
         rows: of the table; MEmeL-T needs no finetuning of its own beside MEmeL.
         seeds: each finetuning is repeated with each.
-        tune_tops: tops that MEmeL-Tune tries (E.3) …
+        tune_tops: tops that MEmeL-Tune tries beside MEmeL's own top 1 and Δ 1 (E.3) …
         tune_deltas: … each with each of these Δ, at the learning rate chosen for MEmeL.
     """
 
@@ -60,15 +60,17 @@ class Plan:
 
     @property
     def tuning(self) -> tuple[Inhibition, ...]:
-        """What MEmeL-Tune chooses from."""
+        """What MEmeL-Tune chooses from: MEmeL's own top and Δ, then those of the grid."""
         if "MEmeL-Tune" not in self.rows:
             return ()
-        return tuple(Inhibition(top, delta) for top in self.tune_tops for delta in self.tune_deltas)
+        grid = [Inhibition(top, delta) for top in self.tune_tops for delta in self.tune_deltas]
+        return tuple(dict.fromkeys([Inhibition(), *grid]))
 
     def count(self, learning_rates: Sequence[float]) -> int:
         """Finetunings of one task."""
-        tuning = [inhibition for inhibition in self.tuning if inhibition != TRAINED["MEmeL"]]
-        return len(self.seeds) * (len(self.inhibitions) * len(learning_rates) + len(tuning))
+        # MEmeL's own is there at every learning rate.
+        tuning = len(self.tuning[1:])
+        return len(self.seeds) * (len(self.inhibitions) * len(learning_rates) + tuning)
 
 
 def carry_out(
@@ -110,26 +112,26 @@ def carry_out(
 def chosen(row: str, outcomes: Mapping[Run, Outcome], columns: Sequence[str]) -> list[Run]:
     """The finetunings of one task that a row shows, one for each seed.
 
-    Learning rate, and for MEmeL-Tune top and Δ, are those with the best mean over columns and
-    seeds; of equals, the first.
+    The learning rate is the one with the best mean over columns and seeds. MEmeL-Tune has MEmeL's
+    learning rate, and of all top and Δ that were tried at it, MEmeL's own among them, those with
+    the best mean. Of equals, the first; what is no number is worse than all numbers.
 
     Args:
         row: of the table.
-        outcomes: of one task.
+        outcomes: of one task, as `carry_out` leaves them.
         columns: that decide.
     """
+    tune = row == "MEmeL-Tune"
+    at = chosen("MEmeL", outcomes, columns)[0].learning_rate if tune else None
     groups: dict[tuple[Inhibition | None, float], list[Run]] = {}
     for run in outcomes:
-        fits = (
-            run.inhibition is not None and run.inhibition.delta > 0
-            if row == "MEmeL-Tune"
-            else run.inhibition == TRAINED[row]
-        )
-        if fits:
+        reverse = run.inhibition is not None and run.inhibition.delta > 0
+        if (reverse and run.learning_rate == at) if tune else run.inhibition == TRAINED[row]:
             groups.setdefault((run.inhibition, run.learning_rate), []).append(run)
 
     def mean(runs: list[Run]) -> float:
-        return fmean(scores(row, outcomes[run])[c] for run in runs for c in columns)
+        found = fmean(scores(row, outcomes[run])[c] for run in runs for c in columns)
+        return -math.inf if math.isnan(found) else found
 
     return max(groups.values(), key=mean)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nowcast.adapters import glue, pretrained
-from nowcast.adapters.bert import Execution, Finetuning, Tokens, finetune, insert_into, tokenize
+from nowcast.adapters.bert import Execution, Finetuning, Tokens, finetune, tokenize
 from nowcast.adapters.experiment import Plan, carry_out
 from nowcast.adapters.extras import require
 from nowcast.adapters.glue import TASKS, Task
+from nowcast.adapters.glue_checks import LayerTrial, check_settings
 from nowcast.adapters.glue_results import tabulate_glue, write_submissions
 from nowcast.adapters.hub import from_hub
 from nowcast.adapters.processes import is_first_process, processes
-from nowcast.adapters.rows import Inhibition, LayerSettings
+from nowcast.adapters.rows import LayerSettings
 from nowcast.adapters.runs import Outcome, Run, begin, done, write_outcome
-from nowcast.adapters.table import Table, write_table
-from nowcast.device import choose_device
+from nowcast.adapters.table import Table, counted, write_table
 from nowcast.errors import InputError
 from nowcast.files import check_place
 
@@ -73,36 +72,43 @@ def reproduce(
     """
     require("glue", "glue", "transformers", "datasets", "accelerate")
     _quieten()
-    _check(tasks, learning_rates, plan, finetuning, execution)
+    check_settings(tasks, learning_rates, plan, finetuning, execution)
     check_place(out, folder=True)
     wanted = [task for name, task in TASKS.items() if name in tasks]
     network = _folder(model, pretrained.FILES, download, "--model")
-    pretrained.check_folder(network)
+    pretrained.check_folder(network, None if network == _local(model) else model, download)
     tokenizer = pretrained.open_tokenizer(network, finetuning.max_length)
-    if any(plan.inhibitions):
-        empty = pretrained.empty_network(network, classes=2)
-        names = ", ".join(insert_into(empty, Inhibition(), layers, steps=1))
-        log.info("MEmeL layers behind %s", names)
+    top = max((i.top for i in (*plan.inhibitions, *plan.tuning) if i is not None), default=0)
+    trial = LayerTrial(network, layers) if top else None
     splits = {
         task.name: glue.load_task(
             task, _folder(data, glue.task_patterns(task), download, "--data", "dataset")
         )
         for task in wanted
     }
-    identity = {"network_sha256": pretrained.fingerprint(network), **asdict(finetuning)}
+    # Of several processes, each draws its own dropout and fills its last batch.
+    identity = {"network_sha256": pretrained.fingerprint(network), "processes": processes(),
+                **asdict(finetuning)}  # fmt: skip
     facts = {"data": data, "model": model, **identity, "learning_rates": learning_rates,
              **asdict(plan), "layers": asdict(layers)}  # fmt: skip
-    number = plan.count(learning_rates)
-    log.info("%d finetunings of each of %s", number, ", ".join(splits))
+    works = [
+        _Work(task, splits[task.name], network, tokenizer, out, identity, finetuning, layers,
+              execution)
+        for task in wanted
+    ]  # fmt: skip
+    if trial is not None:
+        _check_top(trial, top, works)
+        del trial
+    number = counted(plan.count(learning_rates), "finetuning")
+    log.info("%s of each of %s", number, ", ".join(splits))
     outcomes: dict[str, dict[Run, Outcome]] = {}
-    for task in wanted:
-        work = _Work(task, splits[task.name], network, tokenizer, out, identity, finetuning,
-                     layers, execution)  # fmt: skip
+    for work in works:
+        task = work.task
         outcomes[task.name] = carry_out(plan, task.name, learning_rates, tuple(task.dev), work)
         table = tabulate_glue(model, plan, finetuning, learning_rates, outcomes)
         if is_first_process():
             write_table(out, table, facts)
-    if is_first_process():
+    if is_first_process() and execution.test_predictions:
         write_submissions(out, plan.rows, outcomes)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -124,7 +130,7 @@ class _Work:
     execution: Execution
 
     def __call__(self, run: Run) -> Outcome:
-        settings = {**self.identity, "data": self.content}
+        settings = {**self.identity, "data": self.content, "test_predictions": self.predicted}
         if run.inhibition is not None:
             settings["layers"] = asdict(self.layers)
         outcome = done(run, self.out, settings)
@@ -142,7 +148,8 @@ class _Work:
                 shutil.rmtree(checkpoint)
         shown = ", ".join(f"{name} {100 * value:.1f}" for name, value in outcome.scores.items())
         loss = ", ".join(f"{value:.3f}" for value in outcome.loss)
-        log.info("  %s; loss %s; %d steps, %.0f s", shown, loss, outcome.steps, outcome.seconds)
+        steps = counted(outcome.steps, "step")
+        log.info("  %s; loss %s; %s, %.0f s", shown, loss, steps, outcome.seconds)
         return outcome
 
     @cached_property
@@ -153,59 +160,51 @@ class _Work:
     @cached_property
     def content(self) -> dict[str, Any]:
         """What tells the data that decide the outcome from others."""
+        names = ("train", *self.task.dev.values())
+        rows = {name: len(self.splits[name]) for name in names}
+        return {"rows": rows, "sha256": self._hash(names, "label")}
+
+    @cached_property
+    def predicted(self) -> str:
+        """What tells the test splits whose predictions a finetuning leaves from others."""
+        names = [name for name in self.task.test.values() if name in self.splits]
+        if not (self.execution.test_predictions and names):
+            return "none"
+        return f"of {', '.join(names)} with SHA-256 {self._hash(names, 'idx')}"
+
+    def _hash(self, names: Sequence[str], column: str) -> str:
         digest = hashlib.sha256()
-        rows = {}
-        for name in ("train", *self.task.dev.values()):
+        for name in names:
             split = self.splits[name][:]
-            rows[name] = len(split["label"])
-            for column in (*self.task.texts, "label"):
-                digest.update("\0".join(map(str, split[column])).encode())
-        return {"rows": rows, "sha256": digest.hexdigest()}
+            for wanted in (*self.task.texts, column):
+                digest.update("\0".join(map(str, split[wanted])).encode())
+        return digest.hexdigest()
 
 
-def _check(
-    tasks: Sequence[str],
-    learning_rates: Sequence[float],
-    plan: Plan,
-    finetuning: Finetuning,
-    execution: Execution,
-) -> None:
-    """Refuse settings that cannot be.
+def _check_top(trial: LayerTrial, top: int, works: "Sequence[_Work]") -> None:
+    """Refuse a top above the activations of a sample, before the first finetuning.
 
     Raises:
-        InputError: naming the setting.
+        InputError: naming the task.
     """
-    plan.check()
-    unknown = [name for name in tasks if name not in TASKS]
-    if unknown or not tasks:
-        found = ", ".join(unknown) or "none"
-        raise InputError(f"tasks: found {found}, expected some of {', '.join(TASKS)}")
-    rates = list(learning_rates)
-    if not rates or len(set(rates)) < len(rates) or not all(0 < r < math.inf for r in rates):
-        raise InputError(f"learning_rates: found {rates}, expected different ones above 0")
-    for name, value, fits, expected in (
-        ("batch_size", finetuning.batch_size, finetuning.batch_size >= 1, "at least 1"),
-        ("batch_size", finetuning.batch_size, finetuning.batch_size % processes() == 0,
-         f"a multiple of the {processes()} processes"),
-        ("epochs", finetuning.epochs, finetuning.epochs >= 1, "at least 1"),
-        ("warmup", finetuning.warmup, 0 <= finetuning.warmup < 1, "a share, from 0 to below 1"),
-        ("weight_decay", finetuning.weight_decay, finetuning.weight_decay >= 0, "0 or more"),
-        ("adam_epsilon", finetuning.adam_epsilon, finetuning.adam_epsilon > 0, "more than 0"),
-        ("clip", finetuning.clip, finetuning.clip > 0, "more than 0"),
-        ("checkpoint_every", execution.checkpoint_every,
-         execution.checkpoint_every is None or execution.checkpoint_every >= 1, "at least 1"),
-    ):  # fmt: skip
-        if not fits:
-            raise InputError(f"{name}: found {value}, expected {expected}")
-    choose_device(execution.device)
+    try:
+        trial.call(top, works[0].tokenizer("a")["input_ids"])
+    except InputError:
+        # Above what a single word has: worth making all tokens now.
+        for work in works:
+            trial.check_shortest(top, work.tokens)
 
 
 def _folder(
     place: str, patterns: Sequence[str], download: bool, option: str, kind: Any = "model"
 ) -> Path:
     """A local folder, or this machine's copy of a repository of the hub."""
-    folder = Path(place).expanduser()
+    folder = _local(place)
     return folder if folder.is_dir() else from_hub(place, patterns, download, option, kind)
+
+
+def _local(place: str) -> Path:
+    return Path(place).expanduser()
 
 
 def _quieten() -> None:

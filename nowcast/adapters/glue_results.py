@@ -11,7 +11,7 @@ from nowcast.adapters.experiment import Plan, chosen, scores
 from nowcast.adapters.glue import COLUMNS, TASKS
 from nowcast.adapters.runs import Outcome, Run
 from nowcast.adapters.submission import write_submission
-from nowcast.adapters.table import Table, tabulate
+from nowcast.adapters.table import Table, counted, tabulate
 
 log = logging.getLogger("nowcast")
 
@@ -55,14 +55,14 @@ def tabulate_glue(
         notes.append(f"Learning rate of each task and row: the best of {said} on the same dev set.")
     if plan.tuning:
         notes.append(
-            f"MEmeL-Tune: the best of {len(plan.tuning)} pairs of top and Δ on the same dev set, "
-            "at MEmeL's learning rate."
+            f"MEmeL-Tune: the best of {counted(len(plan.tuning), 'pair')} of top and Δ, MEmeL's "
+            "own among them, on the same dev set, at MEmeL's learning rate."
         )
     if len(plan.seeds) > 1:
         notes.append(f"Mean ± standard deviation over {len(plan.seeds)} seeds.")
     return tabulate(
-        f"{Path(model).name} on GLUE, {finetuning.epochs} epochs, batch {finetuning.batch_size}; "
-        "percent",
+        f"{Path(model).name} on GLUE, {counted(finetuning.epochs, 'epoch')}, "
+        f"batch {finetuning.batch_size}; percent",
         plan.rows,
         outcomes,
         deciding,

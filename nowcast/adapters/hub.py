@@ -1,5 +1,6 @@
 """Weights and data sets from the Hugging Face hub: from this machine's copy, or on request."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,14 @@ def from_hub(
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    for library in ("httpx", "httpx2"):  # A line for each request.
+        logging.getLogger(library).setLevel(logging.WARNING)
+    needed = f" with {' '.join(patterns)}" if kind == "model" else ""
+    expected = f"a local folder ({option}) or a name of the hub such as owner/name"
+    if Path(repository).is_file():
+        raise InputError(f"{repository}: found a file, expected {expected}")
+    if "/" not in repository:
+        raise InputError(f"{repository}: found no such folder, expected {expected}")
     try:
         folder = snapshot_download(
             repository,
@@ -37,19 +46,16 @@ def from_hub(
             local_files_only=not download,
         )
     except HFValidationError:
-        raise InputError(
-            f"{repository}: found no such folder, nor is it a name of the hub; expected a local "
-            f"one ({option}) or a name such as owner/name"
-        ) from None
+        raise InputError(f"{repository}: found no such folder, expected {expected}") from None
     except LocalEntryNotFoundError:
         if download:
             raise InputError(
-                f"{repository}: could not be downloaded (is the hub reachable?); a local folder "
-                f"with {' '.join(patterns)} does as well ({option})"
+                f"{repository}: could not be downloaded (is the hub reachable, and has it this "
+                f"{kind}?); a local one{needed} does as well ({option})"
             ) from None
         raise InputError(
-            f"{repository}: found no copy on this machine; fetch it with --download, or give "
-            f"a local folder with {' '.join(patterns)} ({option})"
+            f"{repository}: found no such folder, nor a copy of the hub's {kind} on this machine; "
+            f"fetch it with --download, or give a local one{needed} ({option})"
         ) from None
     except (HfHubHTTPError, OSError) as error:
         said = " ".join(str(error).split())

@@ -28,7 +28,6 @@ from nowcast.errors import InputError
 class Images:
     """Images of both splits; their classes are the same."""
 
-    root: Path
     train: Split
     val: Split
 
@@ -56,7 +55,7 @@ def open_images(root: Path) -> Images:
     """Find the images below a folder; reads no image.
 
     Raises:
-        InputError: if there are none, or not in classes, or the splits' classes differ.
+        InputError: if there are none, or not in two classes or more, or the splits' differ.
     """
     train, val = open_split(root, TRAIN), open_split(root, VAL)
     if train.classes != val.classes:
@@ -65,7 +64,11 @@ def open_images(root: Path) -> Images:
             f"{val.path}: found {len(val.classes)} classes and in {train.path} "
             f"{len(train.classes)}, expected the same; first difference: {differing[0]}"
         )
-    return Images(root, train, val)
+    if len(train.classes) < 2:
+        raise InputError(
+            f"{train.path}: found the class {train.classes[0]} alone, expected at least two"
+        )
+    return Images(train, val)
 
 
 def view_of(model: nn.Module, size: int | None = None) -> View:
@@ -115,6 +118,20 @@ def seeded(*entropy: int) -> Iterator[None]:
         random.setstate(before[0])
         np.random.set_state(before[1])  # noqa: NPY002
         torch.set_rng_state(before[2])
+
+
+@contextmanager
+def reading_failures() -> Iterator[None]:
+    """Around reading: a wrong image is said in one line from a process that reads images, too.
+
+    Raises:
+        InputError: without the traceback that such a process puts in front.
+    """
+    try:
+        yield
+    except InputError as error:
+        said = str(error).strip().splitlines()[-1]
+        raise InputError(said.removeprefix(f"{InputError.__module__}.InputError: ")) from error
 
 
 def train_loader(

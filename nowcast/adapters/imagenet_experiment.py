@@ -1,7 +1,7 @@
 """Table 2's finetunings of Swin on ImageNet-1k, and the table of what came out."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +10,14 @@ from nowcast.adapters.augmentation import Augmentation
 from nowcast.adapters.experiment import Plan, carry_out
 from nowcast.adapters.extras import require
 from nowcast.adapters.imagenet import Images, open_images
-from nowcast.adapters.rows import Inhibition, LayerSettings
+from nowcast.adapters.rows import LayerSettings
 from nowcast.adapters.runs import Outcome, Run
-from nowcast.adapters.swin import build_model, insert
+from nowcast.adapters.setting_checks import check_learning_rates
+from nowcast.adapters.swin import build_model, side_in, try_out
 from nowcast.adapters.swin_callbacks import is_first_process
+from nowcast.adapters.swin_execution import Execution, quieten
 from nowcast.adapters.swin_recipe import Recipe
-from nowcast.adapters.swin_run import Execution, Network, finetune, quieten
+from nowcast.adapters.swin_run import Network, finetune
 from nowcast.adapters.swin_weights import PRETRAINED, find_weights
 from nowcast.adapters.table import Table, tabulate, write_table
 from nowcast.errors import InputError
@@ -63,7 +65,8 @@ def reproduce(
     Args:
         data: folder with train/ and val/ or validation/, each with a folder of images for every
             class, or with train.tar and val.tar of the same; ILSVRC2012_img_train.tar, too.
-        out: folder for the finetunings and for table.json and table.csv.
+        out: folder for the finetunings and for table.json and table.csv, which after each network
+            hold what there is so far.
         plan: what to do.
         recipe: of each training.
         augmentation: of the training images.
@@ -72,7 +75,7 @@ def reproduce(
         weights: file with the weights of the model, or folder with a file for each, .safetensors or
             .pth, as from timm or from Swin's authors; the hub's where not given; "none" trains from
             initial weights.
-        model_settings: further arguments of timm's models, such as {img_size: 256}.
+        model_settings: further arguments of timm's models, such as {img_size: 256, window_size: 8}.
         learning_rates: peaks for 512 images a step that are tried (configs/swin/swin_…_22kto1k_
             finetune.yaml: 2e-5); the best is chosen on the validation images.
         layers: where MEmeL layers go, and how they work.
@@ -89,27 +92,38 @@ def reproduce(
     check_place(out, folder=True)
     plan.check()
     recipe.check(augmentation)
-    if not models or len(set(models)) < len(models):
-        raise InputError(f"models: found {list(models)}, expected one or more, each once")
-    if not learning_rates or min(learning_rates) <= 0:
-        raise InputError(f"learning_rates: found {list(learning_rates)}, expected numbers above 0")
+    execution.check()
+    check_learning_rates(learning_rates)
+    config = model_settings or {}
+    side = side_in(config)
+    labels = [label_of(name, weights, config) for name in models]
+    if not models or len(set(labels)) < len(labels):
+        raise InputError(
+            f"models: found {list(models)}, expected one or more, each once, with its tag or "
+            "without"
+        )
     if len(models) > 1 and isinstance(weights, Path) and weights.is_file():
         raise InputError(f"{weights}: found a file for {len(models)} models, expected a folder")
     images = open_images(data)
-    config = model_settings or {}
-    if not isinstance(config.get("img_size", 1), int):
-        raise InputError(
-            f"model_settings: found img_size={config['img_size']}, expected one number, the side"
-        )
     networks = [
-        Network(
-            label_of(name, weights, config), name, find_weights(name, weights, download), config
-        )
-        for name in models
+        Network(label, name, find_weights(name, weights, download), config)
+        for label, name in zip(labels, models, strict=True)
     ]
-    for network in networks[1:]:  # Rather now than after the first has been trained for weeks.
-        model = build_model(network.name, images.classes, network.weights, **config)
-        insert(model, Inhibition(), layers, steps=1)
+    planned = [what for what in (*plan.inhibitions, *plan.tuning) if what is not None]
+    most = max(planned, key=lambda what: what.top, default=None)
+    for network in networks:  # Rather now than after the first has been trained for weeks.
+        shape = network.name, images.classes, network.weights, recipe.drop_path
+        try_out(build_model(*shape, **config), network.name, side, most, layers)
+    facts = {
+        "networks": {network.label: network.settings for network in networks},
+        "images": images.settings,
+        "learning_rates": learning_rates,
+        "plan": asdict(plan),
+        "recipe": asdict(recipe),
+        "augmentation": asdict(augmentation),
+        "layers": asdict(layers),
+        "execution": asdict(execution),
+    }
     outcomes: dict[str, dict[Run, Outcome]] = {}
     for network in networks:
 
@@ -118,32 +132,17 @@ def reproduce(
 
         columns = [f"{network.label} top-1"]
         outcomes[network.label] = carry_out(plan, network.label, learning_rates, columns, carry)
-    table = tabulate(
-        "Table 2: finetuning on ImageNet-1k, accuracy in percent",
-        plan.rows,
-        outcomes,
-        deciding={network.label: [f"{network.label} top-1"] for network in networks},
-        further={network.label: [f"{network.label} top-5"] for network in networks},
-        paper=PAPER if {network.label for network in networks} & {*LABELS.values()} else {},
-        notes=_notes(plan, recipe, execution, images, weights, learning_rates),
-    )
-    if is_first_process():
-        settings = {
-            "networks": {network.label: network.settings for network in networks},
-            "images": images.settings,
-            "learning_rates": learning_rates,
-            **{
-                name: asdict(value)
-                for name, value in (
-                    ("plan", plan),
-                    ("recipe", recipe),
-                    ("augmentation", augmentation),
-                    ("layers", layers),
-                    ("execution", execution),
-                )
-            },
-        }
-        write_table(out, table, settings)
+        table = tabulate(
+            "Table 2: finetuning on ImageNet-1k, accuracy in percent",
+            plan.rows,
+            outcomes,
+            deciding={label: [f"{label} top-1"] for label in outcomes},
+            further={label: [f"{label} top-5"] for label in outcomes},
+            paper=PAPER if {*outcomes} & {*LABELS.values()} else {},
+            notes=_notes(plan, recipe, execution, images, weights, learning_rates, outcomes),
+        )
+        if is_first_process():
+            write_table(out, table, facts)
     return table
 
 
@@ -165,6 +164,7 @@ def _notes(
     images: Images,
     weights: Literal["none"] | Path | None,
     learning_rates: tuple[float, ...],
+    labels: Collection[str],
 ) -> list[str]:
     images_a_step = recipe.batch_size * execution.devices * execution.nodes
     rates = " or ".join(f"{rate:g}" for rate in learning_rates)
@@ -172,8 +172,9 @@ def _notes(
         f"{len(images.val):,} validation images of {len(images.classes):,} classes after the last "
         f"of {recipe.epochs} epochs; {images_a_step} images a step, peak learning rate {rates} · "
         f"{images_a_step} / 512.",
-        "paper: Tables 2 and 6, top-1.",
     ]
+    if {*labels} & {*LABELS.values()}:
+        notes.append("paper: Tables 2 and 6, top-1.")
     if weights == "none":
         notes.append("Trained from initial weights; the paper's are pretrained on ImageNet-22k.")
     if "MEmeL-Tune" in plan.rows or len(learning_rates) > 1:

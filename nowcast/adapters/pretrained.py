@@ -27,8 +27,13 @@ NEEDED = (
 LOCAL = {"trust_remote_code": False, "local_files_only": True}
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, copy_of: str | None = None, download: bool = False) -> None:
     """Refuse a folder that holds no network.
+
+    Args:
+        folder: to look into.
+        copy_of: the repository of the hub of which it is this machine's copy, if it is one.
+        download: whether what was missing has been fetched from there.
 
     Raises:
         InputError: naming the file that is missing and how to get it.
@@ -38,9 +43,16 @@ def check_folder(folder: Path) -> None:
             beside = " (pytorch_model.bin is not read)" if (
                 "model.safetensors" in names and (folder / "pytorch_model.bin").exists()
             ) else ""  # fmt: skip
+            how = f"--download without --model fetches {HUB}"
+            if copy_of is not None:
+                how = (
+                    f"{copy_of} on the hub has none"
+                    if download
+                    else f"fetch what is missing of {copy_of} with --download"
+                )
             raise InputError(
                 f"{folder}: found no {' or '.join(names)}{beside}, expected a network in "
-                f"transformers' form (--model); --download without --model fetches {HUB}"
+                f"transformers' form (--model); {how}"
             )
 
 
@@ -88,19 +100,6 @@ def open_network(folder: Path, classes: int, seed: int) -> Any:
             f"{type(model).__name__} but its head"
         )
     return model
-
-
-def empty_network(folder: Path, classes: int) -> Any:
-    """The network of a folder without its weights, in no time: to see what modules it has.
-
-    Raises:
-        InputError: if there is no such network.
-    """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    with _one_line(folder), torch.device("meta"):
-        config = AutoConfig.from_pretrained(folder, num_labels=classes, **LOCAL)
-        return AutoModelForSequenceClassification.from_config(config)
 
 
 def open_tokenizer(folder: Path, length: int) -> Any:

@@ -1,6 +1,7 @@
 """The rows of the paper's Tables 1 and 2, and where their MEmeL layers go."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
@@ -51,7 +52,9 @@ class LayerSettings:
             middle blocks.
         layers: how many middle blocks (E.1: 4).
         late_start: share of the training steps in which layers only collect statistics.
-        per: one selection per "sample" (E.3) or per "batch" (4.1.2).
+        per: one selection per "sample" (E.3) or per "batch" (4.1.2). With the latter, what MEmeL-T
+            selects depends on the batches of the evaluation, which are larger than those of the
+            training.
         epsilon: variance compensation (D.2).
         forget_step: calls after which older samples decay (D.1).
     """
@@ -130,4 +133,19 @@ def insert_layers(
             neurons="last",
         )
     except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+@contextmanager
+def layer_refusals() -> Iterator[None]:
+    """Around a training: what a layer refuses when it is called is said in one line.
+
+    Raises:
+        InputError: if it refuses, such as a top above the activations of a sample.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("MEmeL:"):
+            raise
         raise InputError(str(error)) from error

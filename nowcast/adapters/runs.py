@@ -1,6 +1,7 @@
 """Single finetunings: what each is, what came out, and not doing again what is done."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from nowcast.adapters.rows import Inhibition
 from nowcast.errors import InputError
-from nowcast.files import replacing
+from nowcast.files import write_json
 
 OUTCOME = "outcome.json"
 SETTINGS = "settings.json"
@@ -63,6 +64,8 @@ class Outcome:
 def done(run: Run, out: Path, settings: Mapping[str, Any]) -> Outcome | None:
     """The outcome of a finetuning that is done, else None.
 
+    Scores and losses that were not finite are NaN.
+
     Args:
         run: the finetuning.
         out: folder of the experiment.
@@ -74,12 +77,11 @@ def done(run: Run, out: Path, settings: Mapping[str, Any]) -> Outcome | None:
     path = run.folder(out) / OUTCOME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        outcome = Outcome(**content["outcome"])
-        outcome = replace(outcome, loss=tuple(outcome.loss))
+        outcome = _with_nan(Outcome(**content["outcome"]))
         before = content["settings"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: found no outcome of a finetuning ({error!r})") from error
     _refuse_others(path, before, settings)
     return outcome
@@ -103,7 +105,7 @@ def begin(run: Run, out: Path, settings: Mapping[str, Any], write: bool = True) 
         _refuse_others(path, before, settings)
     except FileNotFoundError:
         if write:
-            _write_json(path, dict(settings))
+            write_json(path, dict(settings))
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
@@ -111,7 +113,8 @@ def begin(run: Run, out: Path, settings: Mapping[str, Any], write: bool = True) 
 
 
 def _refuse_others(path: Path, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    now = json.loads(json.dumps(dict(settings), default=str))
+    # As they are in a file, where null stands for what is not finite.
+    now = json.loads(json.dumps(dict(settings), default=str), parse_constant=lambda name: None)
     for name in sorted(now.keys() | before.keys()):
         if now.get(name) != before.get(name):
             raise InputError(
@@ -121,12 +124,22 @@ def _refuse_others(path: Path, before: Mapping[str, Any], settings: Mapping[str,
 
 
 def write_outcome(run: Run, out: Path, settings: Mapping[str, Any], outcome: Outcome) -> None:
-    """Write what `done` reads; complete or not there."""
+    """Write what `done` reads, null for what is not finite; complete or not there."""
     content = {"settings": dict(settings), "outcome": asdict(outcome)}
-    _write_json(run.folder(out) / OUTCOME, content)
+    write_json(run.folder(out) / OUTCOME, content)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path) as temporary:
-        text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
-        temporary.write_text(text + "\n", encoding="utf-8")
+def _with_nan(outcome: Outcome) -> Outcome:
+    """With NaN for the null of a file."""
+
+    def number(found: float | None) -> float:
+        return math.nan if found is None else found
+
+    return replace(
+        outcome,
+        scores={name: number(found) for name, found in outcome.scores.items()},
+        scores_in_testing={
+            name: number(found) for name, found in outcome.scores_in_testing.items()
+        },
+        loss=tuple(map(number, outcome.loss)),
+    )

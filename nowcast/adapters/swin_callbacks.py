@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
+from nowcast import memel
 from nowcast.adapters.swin_training import Finetuning
 from nowcast.errors import InputError, Stopped
 
@@ -175,6 +176,9 @@ class LogScores(pl.Callback):
         """Say the scores."""
         assert isinstance(pl_module, Finetuning)
         said = ", ".join(f"{name} {100 * score:.2f} %" for name, score in pl_module.scores.items())
-        training = trainer.state.fn == "fit"
-        what = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        log.info("%s: %s", what if training else "after the last epoch", said)
+        what = "after the last epoch"
+        if trainer.state.fn == "fit":
+            what = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        elif any(layer.in_evaluation for layer in memel.inserted(pl_module.model).values()):
+            what += ", with deactivation kept on"
+        log.info("%s: %s", what, said)

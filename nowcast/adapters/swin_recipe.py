@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
 from nowcast.adapters.augmentation import Augmentation
-from nowcast.errors import InputError
+from nowcast.adapters.setting_checks import count, not_negative, refuse_misfits, share
 
 SCALED_TO = 512
 """Images of a step for which learning rates are given; they grow with the batch (main.py)."""
@@ -49,20 +52,45 @@ class Recipe:
     label_smoothing: float = 0.1
 
     def check(self, augmentation: Augmentation) -> None:
-        """Refuse what cannot be carried out.
+        """Refuse what cannot be carried out, with this augmentation.
 
         Raises:
             InputError: with what was found and expected.
         """
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise InputError(
-                f"recipe: found warmup_epochs={self.warmup_epochs} of {self.epochs} epochs, "
-                "expected fewer"
-            )
-        if self.batch_size < 1:
-            raise InputError(f"recipe: found batch_size={self.batch_size}, expected at least 1")
-        if (augmentation.mixup or augmentation.cutmix) and self.batch_size % 2:
-            raise InputError(
-                f"recipe: found batch_size={self.batch_size}, expected an even number, of which "
-                "mixup and cutmix make pairs"
-            )
+        augmentation.check()
+        pairs = not (augmentation.mixup or augmentation.cutmix) or self.batch_size % 2 == 0
+        refuse_misfits(
+            "recipe",
+            (
+                count("epochs", self.epochs),
+                ("warmup_epochs", f"{self.warmup_epochs} of {self.epochs} epochs",
+                 0 <= self.warmup_epochs < self.epochs, "fewer, from 0"),
+                count("batch_size", self.batch_size),
+                ("batch_size", self.batch_size, pairs,
+                 "an even number, of which mixup and cutmix make pairs"),
+                not_negative("warmup_learning_rate", self.warmup_learning_rate),
+                not_negative("min_learning_rate", self.min_learning_rate),
+                not_negative("weight_decay", self.weight_decay),
+                ("clip", self.clip, self.clip > 0, "more than 0"),
+                share("drop_path", self.drop_path or 0.0),
+                share("label_smoothing", self.label_smoothing),
+            ),
+        )  # fmt: skip
+
+    def adamw(self, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        """The authors' AdamW (config.py, optimizer.py).
+
+        Args:
+            model: of timm.
+            learning_rate: of a step, whatever the batch.
+        """
+        from timm.optim import create_optimizer_v2
+
+        return create_optimizer_v2(
+            model,
+            "adamw",
+            lr=learning_rate,
+            weight_decay=self.weight_decay,
+            eps=1e-8,
+            betas=(0.9, 0.999),
+        )

@@ -3,40 +3,26 @@
 import csv
 import hashlib
 import logging
-import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from nowcast import memel
 from nowcast.adapters.augmentation import Augmentation
-from nowcast.adapters.imagenet import Images, train_loader, view_of
-from nowcast.adapters.rows import LayerSettings
+from nowcast.adapters.imagenet import Images, reading_failures, train_loader, view_of
+from nowcast.adapters.rows import LayerSettings, layer_refusals
 from nowcast.adapters.runs import Outcome, Run, begin, done, write_outcome
 from nowcast.adapters.swin import build_model, insert
-from nowcast.adapters.swin_callbacks import (
-    EpochBar,
-    KeepEpochs,
-    LogLines,
-    LogScores,
-    Stopping,
-    is_first_process,
-)
+from nowcast.adapters.swin_callbacks import KeepEpochs, LogScores, Stopping, is_first_process
+from nowcast.adapters.swin_execution import Execution, make_trainer
 from nowcast.adapters.swin_recipe import Recipe
 from nowcast.adapters.swin_training import Finetuning
-from nowcast.errors import InputError
 from nowcast.files import replacing
-from nowcast.memory import keep_freed_memory
 
 log = logging.getLogger("nowcast")
 
@@ -72,33 +58,6 @@ class Network:
         return {"name": self.name, "config": dict(self.config), "weights_sha256": digest}
 
 
-@dataclass(frozen=True)
-class Execution:
-    """Where a finetuning runs.
-
-    Args:
-        devices: on each machine; each takes a batch, and the learning rate grows with their number.
-        nodes: machines.
-        accelerator: "auto" is a GPU if there is one.
-        precision: "bf16-mixed" and "16-mixed" compute in half precision where it is enough.
-        workers: processes that read images, for each device.
-    """
-
-    devices: int = 1
-    nodes: int = 1
-    accelerator: str = "auto"
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
-    workers: int = 8
-
-
-def quieten() -> None:
-    """Leave out what the engine says of itself, which helps no user of ours."""
-    for name in ("lightning.pytorch", "lightning.fabric", "timm"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.pytorch")
-    warnings.filterwarnings("ignore", category=PossibleUserWarning)
-
-
 def finetune(
     run: Run,
     out: Path,
@@ -129,7 +88,6 @@ def finetune(
         InputError: for settings or files that do not fit, or a folder with a run of other settings.
         Stopped: on Ctrl-C or SIGTERM.
     """
-    recipe.check(augmentation)
     settings = {
         "network": network.settings,
         "images": images.settings,
@@ -145,7 +103,7 @@ def finetune(
     folder = run.folder(out)
     keep, stop = KeepEpochs(folder / CHECKPOINT), Stopping()
     resumes = keep.resumes()
-    trainer = _trainer(folder, recipe, execution, [keep, stop, LogScores()])
+    trainer = make_trainer(folder, recipe, execution, [keep, stop, LogScores()])
     torch.manual_seed(run.seed)
     model = build_model(
         network.name, images.classes, network.weights, recipe.drop_path, **network.config
@@ -161,21 +119,17 @@ def finetune(
         model, images, view, recipe, augmentation, run.learning_rate, run.seed, execution.workers
     )
     begin(run, out, settings, write=is_first_process())
-    try:
-        with stop:
-            path = keep.path if resumes else None
-            trainer.fit(module, ckpt_path=path, weights_only=True)
-            steps = trainer.global_step
-            scores = _validate(trainer, module, network.label, folder / "val.csv")
-            in_testing = {}
-            if inserted:
-                for layer in inserted.values():
-                    layer.in_evaluation = True
-                path = folder / "val_in_testing.csv"
-                in_testing = _validate(trainer, module, network.label, path)
-    except InputError as error:  # From a process that reads images it comes with a traceback.
-        last = str(error).strip().splitlines()[-1]
-        raise InputError(last.removeprefix(f"{InputError.__module__}.InputError: ")) from error
+    with reading_failures(), layer_refusals(), stop:
+        path = keep.path if resumes else None
+        trainer.fit(module, ckpt_path=path, weights_only=True)
+        steps = trainer.global_step
+        scores = _validate(trainer, module, network.label, folder / "val.csv")
+        in_testing = {}
+        if inserted:
+            for layer in inserted.values():
+                layer.in_evaluation = True
+            path = folder / "val_in_testing.csv"
+            in_testing = _validate(trainer, module, network.label, path)
     outcome = Outcome(scores, in_testing, tuple(module.losses), steps, keep.seconds)
     if trainer.is_global_zero:
         _write_weights(folder, module, inserted)
@@ -183,39 +137,6 @@ def finetune(
         keep.path.unlink()
     trainer.strategy.barrier()
     return outcome
-
-
-def _trainer(
-    folder: Path, recipe: Recipe, execution: Execution, callbacks: list[Callback]
-) -> pl.Trainer:
-    keep_freed_memory()
-    on_terminal = sys.stderr.isatty()
-    several = execution.devices * execution.nodes > 1
-    try:
-        return pl.Trainer(
-            accelerator=execution.accelerator,
-            devices=execution.devices,
-            num_nodes=execution.nodes,
-            # The layers' statistics are put together by themselves; the rest does not change.
-            strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
-            precision=execution.precision,
-            max_epochs=recipe.epochs,
-            gradient_clip_val=recipe.clip,
-            reload_dataloaders_every_n_epochs=1,
-            num_sanity_val_steps=0,
-            callbacks=[*callbacks, EpochBar() if on_terminal else LogLines()],
-            enable_progress_bar=on_terminal,
-            enable_model_summary=False,
-            logger=False,
-            use_distributed_sampler=False,
-            default_root_dir=folder,
-        )
-    except (MisconfigurationException, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"execution: accelerator {execution.accelerator!r} with {execution.devices} devices: "
-            f"{reason}"
-        ) from error
 
 
 def _validate(trainer: pl.Trainer, module: Finetuning, label: str, path: Path) -> dict[str, float]:

@@ -94,20 +94,12 @@ class Finetuning(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, and a learning rate that rises and follows a half cosine, step by step."""
-        from timm.optim import create_optimizer_v2
         from timm.scheduler import create_scheduler_v2
 
         recipe = self.recipe
         steps = int(self.trainer.estimated_stepping_batches) // recipe.epochs
         scale = recipe.batch_size * self.trainer.world_size / SCALED_TO
-        optimizer = create_optimizer_v2(
-            self.model,
-            "adamw",
-            lr=self.learning_rate * scale,
-            weight_decay=recipe.weight_decay,
-            eps=1e-8,  # config.py, as the next.
-            betas=(0.9, 0.999),
-        )
+        optimizer = recipe.adamw(self.model, self.learning_rate * scale)
         schedule, _ = create_scheduler_v2(
             optimizer,
             "cosine",

@@ -17,22 +17,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nowcast import memel
+from nowcast.adapters.augmentation import Augmentation
 from nowcast.adapters.extras import require
 from nowcast.adapters.imagenet import (
-    Augmentation,
     open_images,
+    reading_failures,
     seeded,
     train_loader,
     view_of,
 )
-from nowcast.adapters.rows import Inhibition, LayerSettings
-from nowcast.adapters.swin import insert
+from nowcast.adapters.rows import Inhibition, LayerSettings, layer_refusals
+from nowcast.adapters.setting_checks import count, not_negative, refuse_misfits
+from nowcast.adapters.swin import insert, side_in
 from nowcast.adapters.swin_finetuned import load_statistics, open_network
 from nowcast.adapters.swin_recipe import Recipe
 from nowcast.adapters.swin_training import Finetuning
 from nowcast.adapters.swin_weights import find_weights
 from nowcast.device import choose_device
-from nowcast.errors import InputError
 from nowcast.memory import keep_freed_memory
 from nowcast.progress import progress
 
@@ -84,7 +85,8 @@ def measure_image_updates(
         weights: as for `imagenet finetune`, or weights.safetensors of a finetuning; "none" for
             initial weights. Statistics of MEmeL layers are taken from memel.safetensors beside the
             file; where there is none, or of other layers, they are collected first.
-        model_settings: further arguments of timm's model, such as {img_size: 256}.
+        model_settings: further arguments of timm's model, such as
+            {img_size: 256, window_size: 8}.
         layers: where MEmeL layers go, and how they work; their late start is not waited for.
         top: activations selected per image, or per batch, in each layer.
         at_least: selected activations to measure per row.
@@ -107,12 +109,18 @@ def measure_image_updates(
         InputError: for settings, images or weights that do not fit.
     """
     require("imagenet", "imagenet", "timm", "torchvision")
-    if min(at_least, statistics_batches, top) < 1 or min(seed, workers, learning_rate) < 0:
-        raise InputError(
-            f"update: found at_least={at_least}, statistics_batches={statistics_batches}, "
-            f"top={top}, seed={seed}, workers={workers}, learning_rate={learning_rate}, expected "
-            "at least 1 of the first three and no number below 0"
-        )
+    refuse_misfits(
+        "update",
+        (
+            count("at_least", at_least),
+            count("statistics_batches", statistics_batches),
+            count("top", top),
+            not_negative("seed", seed),
+            not_negative("workers", workers),
+            not_negative("learning_rate", learning_rate),
+        ),
+    )
+    side = side_in(model_settings or {})
     recipe = Recipe(batch_size=batch_size, drop_path=drop_path)
     recipe.check(augmentation)
     place = choose_device(device)
@@ -125,26 +133,31 @@ def measure_image_updates(
     log.info("layers follow %s", ", ".join(inserted))
     known = path is not None and load_statistics(inserted, path)
     network.to(place).train()
-    view = view_of(network, (model_settings or {}).get("img_size"))
+    view = view_of(network, side)
     training = Finetuning(network, images, view, recipe, augmentation, learning_rate, seed, workers)
+    makes_step: torch.optim.Optimizer = (
+        torch.optim.SGD(network.parameters(), lr=learning_rate)
+        if optimizer == "sgd"
+        else recipe.adamw(network, learning_rate)
+    )
     trial = memel.UpdateTrial(
         network,
-        _optimizer(network, optimizer, learning_rate, recipe),
+        makes_step,
         partial(_loss, network, 0.0 if training.mixup else recipe.label_smoothing),
         partial(nn.utils.clip_grad_norm_, list(network.parameters()), recipe.clip),
     )
-    try:
+    with (
+        reading_failures(),
+        layer_refusals(),
         # TensorFloat-32 rounds more than a step moves, too.
-        with torch.backends.cudnn.flags(allow_tf32=False), closing(_batches(training)) as batches:
-            if not known:
-                shown = partial(progress, description="collecting statistics", unit="batches")
-                trial.collect_statistics(batches, statistics_batches, seed, shown)
-            shown = partial(progress, description="probing steps of training", unit="batches")
-            steps = memel.measure_updates(trial, batches, at_least, seed, shown)
-    except ValueError as error:
-        # An InputError from a process that reads images comes with a traceback.
-        said = str(error).strip().splitlines()[-1]
-        raise InputError(said.removeprefix(f"{InputError.__module__}.InputError: ")) from error
+        torch.backends.cudnn.flags(allow_tf32=False),
+        closing(_batches(training)) as batches,
+    ):
+        if not known:
+            shown = partial(progress, description="collecting statistics", unit="batches")
+            trial.collect_statistics(batches, statistics_batches, seed, shown)
+        shown = partial(progress, description="probing steps of training", unit="batches")
+        steps = memel.measure_updates(trial, batches, at_least, seed, shown)
     return memel.summarize_updates(steps)
 
 
@@ -156,23 +169,6 @@ def format_beside_paper(rows: Mapping[str, memel.UpdateRow]) -> str:
         for row, values in PAPER.items()
     ]
     return "\n".join([memel.format_update_effects(rows), "", "paper, Swin-B, in percent", *paper])
-
-
-def _optimizer(
-    network: nn.Module, kind: Literal["adamw", "sgd"], learning_rate: float, recipe: Recipe
-) -> torch.optim.Optimizer:
-    if kind == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=learning_rate)
-    from timm.optim import create_optimizer_v2
-
-    return create_optimizer_v2(
-        network,
-        "adamw",
-        lr=learning_rate,
-        weight_decay=recipe.weight_decay,
-        eps=1e-8,
-        betas=(0.9, 0.999),
-    )
 
 
 def _loss(network: nn.Module, smoothing: float, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """Tables 1 and 2 as measured, beside the paper's: text, CSV and JSON."""
 
 import csv
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from nowcast.adapters.experiment import chosen, scores
 from nowcast.adapters.runs import Outcome, Run
-from nowcast.files import replacing
+from nowcast.files import replacing, write_json
 
 AVERAGE = "average"
 
@@ -32,7 +32,10 @@ class Cell:
     @classmethod
     def of(cls, values: Mapping[int, float]) -> "Cell":
         """Of one or more seeds."""
-        deviation = stdev(values.values()) if len(values) > 1 else None
+        deviation = None
+        if len(values) > 1:
+            finite = all(map(math.isfinite, values.values()))
+            deviation = stdev(values.values()) if finite else math.nan
         return cls(fmean(values.values()), deviation, dict(values))
 
 
@@ -106,23 +109,30 @@ def tabulate(
 
 
 def format_table(table: Table) -> str:
-    """The table as aligned text, in percent; the paper's rows below the measured ones."""
+    """The table as aligned text, in percent; what the paper has of it below what is measured."""
     lines = [["measured", *table.columns]]
     lines += [
         [row, *(_percent(cells[column]) for column in table.columns)]
         for row, cells in table.rows.items()
     ]
-    lines.append(["paper", *[""] * len(table.columns)])
-    for row, values in table.paper.items():
-        if row in table.rows:
-            cells = (f"{values[c]:.1f}" if c in values else "" for c in table.columns)
-            lines.append([row, *cells])
+    paper = [
+        [row, *(f"{values[c]:.1f}" if c in values else "" for c in table.columns)]
+        for row, values in table.paper.items()
+        if row in table.rows and not values.keys().isdisjoint(table.columns)
+    ]
+    if paper:
+        lines += [["paper", *[""] * len(table.columns)], *paper]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
     return "\n".join([table.title, "", *text, "", *table.notes])
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as "1 epoch", "3 epochs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _percent(cell: Cell) -> str:
@@ -152,9 +162,7 @@ def write_table(out: Path, table: Table, settings: Mapping[str, Any]) -> None:
         "paper": {row: dict(values) for row, values in table.paper.items()},
         "notes": list(table.notes),
     }
-    with replacing(out / "table.json") as temporary:
-        text = json.dumps(plain, indent=1, ensure_ascii=False, default=str)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(out / "table.json", plain)
     with (
         replacing(out / "table.csv") as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from nowcast.adapters.bert import Execution, Finetuning
 
 EVALUATION_BATCH = 128
-"""Samples of a batch that is only predicted; what comes out depends on it by rounding alone."""
+"""Samples of a batch that is only predicted, of each process.
+
+What comes out depends on it by rounding alone, but where layers are kept on in testing (MEmeL-T)
+that select once per batch (`LayerSettings.per`).
+"""
 
 BATCHES_WORTH_A_LINE = 200
 """A prediction of so many batches shows its progress."""

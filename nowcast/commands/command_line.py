@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ActionYesNo, ArgumentError, ArgumentParser, Namespace
 
 from nowcast.errors import InputError, Stopped
 
@@ -101,6 +101,16 @@ class CommandParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise it as an `InputError`; `run` shows it."""
         raise InputError(message) from ex
+
+
+def add_download(parser: CommandParser) -> None:
+    """Add `--download`, without which a command asks nothing of the network."""
+    parser.add_argument(
+        "--download",
+        action=ActionYesNo(yes_prefix="", no_prefix="no_"),
+        default=False,
+        help="fetch from the hub what this machine has no copy of; else the network is not asked",
+    )
 
 
 def take(settings: dict[str, Any], kind: type[Settings]) -> Settings:

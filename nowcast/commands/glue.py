@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jsonargparse import ActionYesNo, Namespace
+from jsonargparse import Namespace
 
 from nowcast.adapters.bert import Execution, Finetuning
 from nowcast.adapters.experiment import Plan
 from nowcast.adapters.glue_experiment import reproduce
 from nowcast.adapters.processes import is_first_process
 from nowcast.adapters.table import format_table
-from nowcast.commands.command_line import CommandParser, run, take
+from nowcast.commands.command_line import CommandParser, add_download, run, take
 
 FLAT = {"plan": Plan, "finetuning": Finetuning, "execution": Execution}
 """Parameters whose settings are arguments of the command without a name in front."""
@@ -22,12 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_function_arguments(reproduce, skip={*FLAT, "download"})
     for settings in FLAT.values():
         parser.add_class_arguments(settings)
-    parser.add_argument(
-        "--download",
-        action=ActionYesNo(yes_prefix="", no_prefix="no_"),
-        default=False,
-        help="fetch from the hub what this machine has no copy of; else the network is not asked",
-    )
+    add_download(parser)
 
     def act(given: Namespace) -> None:
         settings = parser.instantiate(given).as_dict()

@@ -5,17 +5,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionYesNo, Namespace
+from jsonargparse import Namespace
 
 from nowcast.adapters.augmentation import Augmentation
 from nowcast.adapters.experiment import Plan
 from nowcast.adapters.imagenet_experiment import reproduce
 from nowcast.adapters.swin_callbacks import is_first_process
+from nowcast.adapters.swin_execution import Execution
 from nowcast.adapters.swin_recipe import Recipe
-from nowcast.adapters.swin_run import Execution
 from nowcast.adapters.swin_update import PAPER, format_beside_paper, measure_image_updates
 from nowcast.adapters.table import format_table
-from nowcast.commands.command_line import CommandParser, run, run_part, take
+from nowcast.commands.command_line import CommandParser, add_download, run, run_part, take
 from nowcast.files import check_place, write_json
 
 USAGE = """usage: imagenet PART [--help] …
@@ -36,16 +36,6 @@ FLAT = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     return run_part(arguments, PARTS, "part", USAGE)
-
-
-def add_download(parser: CommandParser) -> None:
-    """Add `--download`."""
-    parser.add_argument(
-        "--download",
-        action=ActionYesNo(yes_prefix="", no_prefix="no_"),
-        default=False,
-        help="fetch from the hub what this machine has no copy of; else the network is not asked",
-    )
 
 
 def _finetune(arguments: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from tiny_bert import write_bert
 from nowcast import memel
 from nowcast.adapters import bert, trainer
 from nowcast.adapters.glue import TASKS, load_task
+from nowcast.adapters.glue_checks import LayerTrial
 from nowcast.adapters.pretrained import fingerprint, open_network, open_tokenizer
 from nowcast.adapters.rows import Inhibition, LayerSettings
 from nowcast.adapters.runs import Run
@@ -48,18 +49,23 @@ def network(kind, layers, **settings):
 TINY = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 100}
 
 
-@pytest.mark.slow
 def test_in_bert_base_the_layers_follow_the_attention_of_the_four_middle_layers():
-    torch.manual_seed(0)
-    model = network("Bert", 12)
+    with torch.device("meta"):
+        model = network("Bert", 12)
     plain = {name for name, _ in model.named_modules()}
     layers = bert.insert_into(model, Inhibition(), LayerSettings(late_start=0), steps=100)
     assert list(layers) == [f"bert.encoder.layer.{i}.attention" for i in (4, 5, 6, 7)]
     added = {name for name, _ in model.named_modules()} - plain
     assert added == {f"bert.encoder.layer.{i}.attention.memel" for i in (4, 5, 6, 7)}
     assert sum(p.numel() for p in model.parameters()) == 109_483_778  # BERT-base with its head.
+
+
+def test_a_network_as_deep_as_bert_base_trains_with_its_layers():
+    torch.manual_seed(0)
+    model = network("Bert", 12, **TINY)
+    layers = bert.insert_into(model, Inhibition(), LayerSettings(late_start=0), steps=100)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    words = torch.randint(0, 30_000, (2, 16))
+    words = torch.randint(0, 100, (2, 16))
     mask = torch.ones(2, 16, dtype=torch.long)
     mask[1, 10:] = 0
     model.train()
@@ -70,7 +76,7 @@ def test_in_bert_base_the_layers_follow_the_attention_of_the_four_middle_layers(
     assert math.isfinite(loss.item())
     assert not torch.equal(before, model.classifier.weight)
     for layer in layers.values():
-        assert (layer.neurons, layer.top, layer.mean.shape) == ("last", 1, (768,))
+        assert (layer.neurons, layer.top, layer.mean.shape) == ("last", 1, (16,))
         assert (int(layer.calls), int(layer.count)) == (1, 26)
 
 
@@ -200,6 +206,21 @@ def test_predictions_are_those_of_the_network_with_and_without_deactivation(lear
     assert {path.name for path in left.iterdir() if path.is_file()} == {
         "dev_QQP.tsv", "dev_QQP_in_testing.tsv", "test_QQP.tsv", "test_QQP_in_testing.tsv"
     }  # fmt: skip
+
+
+def test_a_top_is_of_every_sample_or_refused(folder, tokens, tmp_path):
+    """The shortest sample has as many activations as tokens times features."""
+    most = 32 * min(len(words) for s in tokens.splits.values() for words in s[:]["input_ids"])
+    trial = LayerTrial(folder / "bert", LayerSettings())
+    trial.check_shortest(most, tokens)
+    with pytest.raises(InputError, match=rf"QQP: MEmeL: top={most + 1} of {most} activations"):
+        trial.check_shortest(most + 1, tokens)
+    run = Run("QQP", Inhibition(top=32 * 48 + 1), 1e-3)
+    finetuning = bert.Finetuning(max_length=48)
+    with pytest.raises(InputError, match=r"MEmeL: top=1537 of \d+ activations per sample"):
+        bert.finetune(
+            run, tmp_path, folder / "bert", tokens, finetuning, LayerSettings(), EXECUTION
+        )
 
 
 def make(folder, tokens, out):

@@ -1,6 +1,7 @@
 """`nowcast glue` and the network, and what it refuses: one line, nothing left behind."""
 
 import shutil
+import socket
 
 import huggingface_hub
 import pytest
@@ -130,6 +131,32 @@ def test_a_place_that_cannot_be_written(places, tmp_path, capsys):
     assert str(tmp_path / "file") in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_finetuning_asks_nothing_of_the_network(places, tmp_path, monkeypatch):
+    """As for a user, who has not set HF_HUB_OFFLINE."""
+    asked = []
+
+    def refuse(*arguments, **settings):
+        asked.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    with pytest.raises(Exception, match="no network"):
+        huggingface_hub.model_info("google-bert/bert-base-uncased")
+    assert asked  # Thus a request would be seen.
+    asked.clear()
+    status = main(["glue", f"--data={places / 'data'}", f"--model={places / 'bert'}",
+                   f"--out={tmp_path / 'out'}", "--tasks=[RTE]", "--rows=[MEmeL]", "--epochs=1",
+                   "--learning_rates=[1e-4]", "--device=cpu", "--max_length=48"])  # fmt: skip
+    assert status == 0
+    assert list(tmp_path.rglob("outcome.json"))
+    assert not asked
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """What is asked of the hub; this machine has no copy of anything."""
@@ -166,6 +193,10 @@ def test_what_was_fetched_before_is_taken_from_this_machine_s_copy(refused, hub,
     said = refused(model=None, data=None)
     assert "nyu-mll/glue" in said
     assert [asked[0] for asked in hub] == ["google-bert/bert-base-uncased", "nyu-mll/glue"]
+    (copy / "snapshots" / ("0" * 40) / "model.safetensors").unlink()
+    said = refused(model=None)
+    assert "fetch what is missing of google-bert/bert-base-uncased with --download" in said
+    assert "without --model" not in said
 
 
 def test_with_download_what_is_missing_is_asked_for(refused, hub):
@@ -177,3 +208,9 @@ def test_with_download_what_is_missing_is_asked_for(refused, hub):
 def test_a_missing_package_is_named_with_its_extra(refused, monkeypatch):
     monkeypatch.setattr("nowcast.adapters.extras.find_spec", lambda name: None)
     assert "pip install 'nowcast[glue]'" in refused()
+
+
+def test_a_top_above_the_activations_of_a_sample_is_refused_before_any_work(refused):
+    """Of 32 features; the shortest sample of the task has 15 tokens, its batches perhaps more."""
+    said = refused("--rows=[MEmeL-Tune]", "--tune_tops=[1, 100000]")
+    assert all(w in said for w in ("RTE", "top=100000 of", "--tune_tops")), said

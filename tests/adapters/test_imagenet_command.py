@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +31,8 @@ from nowcast.commands import main
 ROOT = Path(__file__).resolve().parents[2]
 
 NAME = "swin_tiny_patch4_window7_224"
-CONFIG = {"img_size": 56, "embed_dim": 12, "depths": [1, 1, 3, 1], "num_heads": [1, 2, 2, 4]}
+CONFIG = {"img_size": 32, "window_size": 4, "embed_dim": 12, "depths": [1, 1, 3, 1],
+          "num_heads": [1, 2, 2, 4]}  # fmt: skip
 TINY = ["--models", f"[{NAME}]", "--weights", "none", "--model_settings", json.dumps(CONFIG),
         "--precision", "32-true", "--workers", "0", "--accelerator", "cpu",
         "--learning_rates", "[0.1]", "--batch_size", "14"]  # fmt: skip
@@ -77,6 +79,7 @@ def test_every_row_is_there(table):
     assert "Trained from initial weights" in text
     assert "42 validation images of 7 classes after the last of 2 epochs; 14 images a step" in text
     assert "on these same validation images: top and Δ of MEmeL-Tune" in text
+    assert "Tables 2 and 6" not in text  # Which are of other networks.
     done = finetunings(out)
     names = sorted(folder.parent.name for folder in done)
     assert names == ["original", "top1_delta-1", "top1_delta0", "top1_delta1", "top4_delta1"]
@@ -144,7 +147,7 @@ def test_weights_left_behind_give_the_same_answers_in_timm(table, data):
     def answers():
         model.eval()
         with torch.inference_mode():
-            return torch.cat([model(seen) for seen, *_ in val_loader(images, View(56), 14, 0)])
+            return torch.cat([model(seen) for seen, *_ in val_loader(images, View(32), 14, 0)])
 
     outputs = answers()
     labels, ranks = predictions(folder / "val.csv")
@@ -231,12 +234,24 @@ def test_tars_train_as_folders_do(table, tmp_path):
     [
         (["--data", "nowhere"], "nowhere: found none of train/, ILSVRC2012_img_train/, train.tar"),
         (["--weights", "nowhere.pth"], f"nowhere.pth: found no file, expected weights of {NAME}"),
-        (["--weights", "null"], f"timm/{NAME}.ms_in22k: found no copy on this machine; fetch it "
-                                "with --download, or give a local folder with model.safetensors "
-                                "(--weights)"),
+        (["--weights", "null"], f"timm/{NAME}.ms_in22k: found no such folder, nor a copy of the "
+                                "hub's model on this machine; fetch it with --download, or give a "
+                                "local one with model.safetensors (--weights)"),
         (["--models", "[swim]", "--weights", "null"], "models: found 'swim', expected a name"),
         (["--models", f"[{NAME}, swim]"], "models: found 'swim', expected a name of timm's"),
         (["--models", f"[{NAME}, {NAME}]"], "expected one or more, each once"),
+        (["--models", f"[{NAME}, {NAME}.ms_in22k]", "--weights", "null", "--model_settings", "{}"],
+         "expected one or more, each once"),
+        (["--learning_rates", "[.nan]"], "learning_rates: found [nan], expected different ones"),
+        (["--learning_rates", "[1, 2, 1]"], "learning_rates: found [1.0, 2.0, 1.0], expected"),
+        (["--erasing", "2"], "augmentation: found erasing=2.0, expected a probability, 0 to 1"),
+        (["--workers", "-1"], "execution: found workers=-1, expected 0 or more"),
+        (["--tune_tops", "[1, 193]", "--rows", "[Original, MEmeL-Tune]"],
+         "MEmeL: top=193 of 192 activations per sample"),
+        (["--model_settings", json.dumps(CONFIG | {"img_size": 96, "window_size": 8})],
+         "windows of 8 × 8 in 12 × 12 tokens"),
+        (["--model_settings", "{in_chans: 1}"], f"{NAME}: refuses images of 224 × 224 pixels"),
+        (["--layers.late_start", "2"], "layers: found late_start=2.0, expected a share"),
         (["--model_settings", "{img_size: [56, 56]}"], "found img_size=[56, 56], expected one"),
         (["--batch_size", "13"], "found batch_size=13, expected an even number"),
         (["--batch_size", "200"], "found 200 on each of 1 devices, expected at most 126 in all"),
@@ -245,18 +260,38 @@ def test_tars_train_as_folders_do(table, tmp_path):
         (["--accelerator", "abacus"], "execution: accelerator 'abacus' with 1 devices"),
         (["--learning_rates", "[]"], "learning_rates: found []"),
         (["--model_settings", "{dimension: 3}"], "unexpected keyword argument 'dimension'"),
+        (["--model_settings", "{window_size: 0}"], "Window sizes must be positive"),
     ],
 )  # fmt: skip
 def test_wrong_inputs_are_one_line(data, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    rest = ["--rows", "[MEmeL]", *arguments]
+    rest = ["--rows", "[Original, MEmeL]", *arguments]
     status, out, err = imagenet("finetune", "--data", data, "--out", "out", *TINY, *rest)
     assert (status, out) == (2, "")
     assert err.startswith("error: ")
     assert said in err
     assert err.count("\n") == 1
-    assert not list(tmp_path.rglob("outcome.json"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_table_is_there_after_the_first_network(table, data, tmp_path):
+    """The second ends at once, of a damaged file."""
+    out, other = tmp_path / "out", "swin_small_patch4_window7_224"
+    original = Path("runs", NAME, "original")
+    shutil.copytree(table[0] / original, out / original)
+    damaged = out / "runs" / other / "original" / "lr0.1_seed0" / "outcome.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{}")
+    arguments = ["--data", data, "--out", out, *TINY, *QUICK, "--rows", "[Original]"]
+    status, _, err = imagenet("finetune", *arguments, "--models", f"[{NAME}, {other}]")
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"{damaged}: found no outcome" in err
+    found = json.loads((out / "table.json").read_text())
+    before = json.loads((table[0] / "table.json").read_text())
+    assert found["rows"]["Original"] == before["rows"]["Original"]
+    assert list(found["settings"]["networks"]) == [NAME, other]
+    assert (out / "table.csv").read_text().count("\n") == 3
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -133,6 +133,14 @@ def test_what_is_missing_is_named(tmp_path):
         open_images(tmp_path)
 
 
+def test_one_class_is_refused(tmp_path):
+    one = {SYNSETS[0]: made_up_images.contents(1, 1, "train")[SYNSETS[0]]}
+    for split in ("train", "val"):
+        made_up_images.write_folder(tmp_path / split, one)
+    with pytest.raises(InputError, match=f"train: found the class {SYNSETS[0]} alone, expected"):
+        open_images(tmp_path)
+
+
 def test_a_tar_that_ends_early_or_is_none_is_refused(tars, tmp_path):
     name = "ILSVRC2012_img_train.tar"
     whole = (tars / name).read_bytes()

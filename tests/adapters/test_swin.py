@@ -11,6 +11,7 @@ from made_up_images import SYNSETS
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo
 
+from nowcast import memel
 from nowcast.adapters.augmentation import View
 from nowcast.adapters.imagenet import view_of
 from nowcast.adapters.imagenet_experiment import PAPER, label_of
@@ -20,7 +21,8 @@ from nowcast.adapters.swin_weights import find_weights, head_rows, read_weights
 from nowcast.errors import InputError
 
 SWIN_T, SWIN_S, SWIN_B = (f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base"))
-TINY = {"img_size": 56, "embed_dim": 8, "depths": (1, 1, 3, 1), "num_heads": (1, 2, 2, 4)}
+TINY = {"img_size": 32, "window_size": 4, "embed_dim": 8, "depths": (1, 1, 3, 1),
+        "num_heads": (1, 2, 2, 4)}  # fmt: skip
 THOUSAND = ImageNetInfo("imagenet-1k").label_names()
 
 
@@ -94,12 +96,12 @@ def test_pretrained_network_answers_for_its_classes_as_before(pretrained, tmp_pa
         model = build_model(SWIN_T, SYNSETS, path, **TINY).eval()
     assert "starts from 7 of its 21841 rows" in caplog.text
     generator = torch.Generator().manual_seed(1)
-    seen = torch.randn(2, 3, 56, 56, generator=generator)
+    seen = torch.randn(2, 3, 32, 32, generator=generator)
     rows = head_rows(SWIN_T, SYNSETS, 21_841)
     with torch.inference_mode():
         torch.testing.assert_close(model(seen), pretrained(seen)[:, rows], atol=1e-6, rtol=1e-5)
     assert "state_dict" not in model.pretrained_cfg
-    assert view_of(model, 56) == View(size=56)
+    assert view_of(model, 32) == View(size=32)
     assert view_of(model) == View(size=224)
     with caplog.at_level("INFO", "nowcast"):
         other = build_model(SWIN_T, ["cat", "dog"], path, **TINY)
@@ -140,7 +142,9 @@ def test_weights_that_do_not_fit_are_refused(pretrained, tmp_path):
 
 def test_weights_of_the_hub_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match=rf"timm/{SWIN_T}\.ms_in22k: found no copy .*--download"):
+    with pytest.raises(
+        InputError, match=rf"timm/{SWIN_T}\.ms_in22k: found no such folder, nor a copy .*--download"
+    ):
         find_weights(SWIN_T, None, False)
     with pytest.raises(InputError, match=r"found no pretrained weights vit_\w+\.ms_in22k, .*in21k"):
         find_weights("vit_base_patch16_224", None, False)
@@ -174,6 +178,37 @@ def test_layers_follow_the_four_middle_attentions_at_full_size():
             # One image is 196 samples of each feature, in 4 windows.
             assert (int(layer.count), int(layer.calls)) == (196, 1)
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_windows_that_do_not_divide_an_image_are_refused():
+    """Timm pads them, and padding would be counted and selected."""
+    config = {"embed_dim": 8, "num_heads": (1, 2, 2, 4), "depths": (2, 2, 2, 1)}
+    model = build_model(SWIN_T, SYNSETS, img_size=256, **config)
+    with pytest.raises(InputError) as refused:
+        insert(model, Inhibition(), LayerSettings(layers=6), 10)
+    assert str(refused.value) == (
+        "layers.0.blocks.0.attn: found windows of 7 × 7 in 64 × 64 tokens, which timm pads, "
+        "expected windows that divide them; give for example window_size=8 (--model_settings)"
+    )
+    assert not memel.inserted(model)
+    other = build_model(SWIN_T, SYNSETS, img_size=56, **config)  # 14, 7, 4, 2 tokens a side
+    with pytest.raises(InputError, match=r"2\.blocks\.0\.attn: found images of 56 × 56 .* of 16 "):
+        insert(other, Inhibition(), LayerSettings(layers=5), 10)
+    assert not memel.inserted(other)
+    # What follows no windows sees no padding.
+    assert insert(model, Inhibition(), LayerSettings(at=("layers.*.blocks.*.mlp",)), 10)
+    memel.remove(model)
+    # Windows are never larger than what they divide, as in the last stage here.
+    for more in ({"img_size": 256, "window_size": 8}, {"img_size": 224}):
+        model = build_model(SWIN_T, SYNSETS, **config | more)
+        layers = insert(model, Inhibition(), LayerSettings(layers=7), 10)
+        model(torch.zeros(1, 3, more["img_size"], more["img_size"]))
+        tokens = [int(layer.count) for layer in layers.values()]
+        side = more["img_size"] // 4
+        assert tokens == [(side // 2 ** (n // 2)) ** 2 for n in range(7)]
+    other = build_model("swinv2_tiny_window8_256", SYNSETS, img_size=224, **config)
+    with pytest.raises(InputError, match=r"windows of 8 × 8 in 28 × 28 tokens.*window_size=7 "):
+        insert(other, Inhibition(), LayerSettings(), 10)
 
 
 def test_other_models_by_the_names_of_their_modules():

@@ -1,7 +1,7 @@
 """timm's Swin trained as the authors' scripts train theirs: learning rate, weight decay, loss."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import lightning.pytorch as pl
 import made_up_images
@@ -13,13 +13,17 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 
 from nowcast.adapters.augmentation import Augmentation, View
 from nowcast.adapters.imagenet import open_images
-from nowcast.adapters.swin import build_model
+from nowcast.adapters.rows import Inhibition, LayerSettings
+from nowcast.adapters.swin import build_model, insert
+from nowcast.adapters.swin_callbacks import LogScores
+from nowcast.adapters.swin_execution import Execution
 from nowcast.adapters.swin_recipe import Recipe
 from nowcast.adapters.swin_training import Finetuning
 from nowcast.errors import InputError
 
 SWIN_T = "swin_tiny_patch4_window7_224"
-TINY = {"img_size": 56, "embed_dim": 8, "depths": (1, 1, 3, 1), "num_heads": (1, 2, 2, 4)}
+TINY = {"img_size": 32, "window_size": 4, "embed_dim": 8, "depths": (1, 1, 3, 1),
+        "num_heads": (1, 2, 2, 4)}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def train(images, recipe, augmentation, learning_rate=2e-5, seed=0):
     torch.manual_seed(0)
     model = build_model(SWIN_T, images.classes, drop_path=0.0, **TINY)
     module = Finetuning(
-        model, images, View(56), recipe, augmentation, learning_rate, seed, workers=0
+        model, images, View(32), recipe, augmentation, learning_rate, seed, workers=0
     )
     record = Record()
     trainer = pl.Trainer(
@@ -128,8 +132,52 @@ def test_loss_is_the_authors(images, mixing):
     ("recipe", "said"),
     [(Recipe(epochs=2, warmup_epochs=2), "found warmup_epochs=2 of 2 epochs, expected fewer"),
      (Recipe(batch_size=0), "found batch_size=0, expected at least 1"),
-     (Recipe(batch_size=7), "found batch_size=7, expected an even number")],
+     (Recipe(batch_size=7), "found batch_size=7, expected an even number"),
+     (Recipe(epochs=0, warmup_epochs=0), "recipe: found epochs=0, expected at least 1"),
+     (Recipe(warmup_epochs=-1), "found warmup_epochs=-1 of 30 epochs"),
+     (Recipe(warmup_learning_rate=math.nan), "found warmup_learning_rate=nan, expected 0 or more"),
+     (Recipe(min_learning_rate=math.inf), "found min_learning_rate=inf, expected 0 or more"),
+     (Recipe(weight_decay=-1), "found weight_decay=-1, expected 0 or more"),
+     (Recipe(clip=-1), "found clip=-1, expected more than 0"),
+     (Recipe(drop_path=1.5), "found drop_path=1.5, expected a share, 0 to below 1"),
+     (Recipe(label_smoothing=2), "found label_smoothing=2, expected a share, 0 to below 1")],
 )  # fmt: skip
 def test_recipes_that_cannot_be_carried_out(recipe, said):
+    Recipe(drop_path=0).check(Augmentation())
     with pytest.raises(InputError, match=said):
         recipe.check(Augmentation())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [(Augmentation(color_jitter=-1), "augmentation: found color_jitter=-1, expected 0 or more"),
+     (Augmentation(erasing=2), "found erasing=2, expected a probability, 0 to 1"),
+     (Augmentation(mixup=-1), "found mixup=-1, expected 0 or more"),
+     (Augmentation(cutmix=math.nan), "found cutmix=nan, expected 0 or more"),
+     (Augmentation(mixup_switch=1.1), "found mixup_switch=1.1, expected a probability"),
+     (Execution(devices=0), "execution: found devices=0, expected at least 1"),
+     (Execution(nodes=0), "found nodes=0, expected at least 1"),
+     (Execution(workers=-1), "found workers=-1, expected 0 or more")],
+)  # fmt: skip
+def test_augmentation_and_execution_that_cannot_be(settings, said):
+    replace(settings, **asdict(type(settings)())).check()
+    with pytest.raises(InputError, match=said):
+        settings.check()
+
+
+def test_lines_of_validations_tell_whether_layers_work(images, caplog):
+    """Of one image each, before any training: MEmeL's row and MEmeL-T's are both logged."""
+    model = build_model(SWIN_T, images.classes, **TINY)
+    (layer,) = insert(model, Inhibition(), LayerSettings(layers=1), 1).values()
+    module = Finetuning(model, images, View(32), Recipe(), LIGHT, 2e-5, 0, workers=0)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, limit_val_batches=1, callbacks=[LogScores()],
+    )  # fmt: skip
+    with caplog.at_level("INFO", "nowcast"):
+        for layer.in_evaluation in (False, True):
+            trainer.validate(module, verbose=False)
+    lines = [record.getMessage() for record in caplog.records if record.name == "nowcast"]
+    first, second = lines
+    assert first.startswith("after the last epoch: top-1 ")
+    assert second.startswith("after the last epoch, with deactivation kept on: top-1 ")

@@ -20,7 +20,8 @@ from nowcast.adapters.swin_finetuned import load_statistics, open_network
 from nowcast.commands.imagenet import main
 
 SWIN = "swin_tiny_patch4_window7_224"
-TINY = {"img_size": 56, "embed_dim": 8, "depths": [2, 2, 1, 1], "num_heads": [1, 2, 2, 4]}
+TINY = {"img_size": 32, "window_size": 4, "embed_dim": 8, "depths": [2, 2, 1, 1],
+        "num_heads": [1, 2, 2, 4]}  # fmt: skip
 # The middle four of six; in the first of them an image has 4 windows, shifted ones.
 MIDDLE = ["layers.0.blocks.1.attn", "layers.1.blocks.0.attn", "layers.1.blocks.1.attn",
           "layers.2.blocks.0.attn"]  # fmt: skip
@@ -256,7 +257,7 @@ def test_a_finetuned_network_keeps_head_and_statistics_and_a_step_of_0_changes_n
     layers = insert(network, Inhibition(), LayerSettings(), steps=1)
     network.train()
     for _ in range(2):
-        network(torch.randn(3, 3, 56, 56))
+        network(torch.randn(3, 3, 32, 32))
     saved = {
         f"{place}.{name}": value.clone()
         for place, layer in layers.items()
@@ -317,6 +318,11 @@ def test_other_networks_of_timm_are_measured_by_names_of_modules(imagenet, tmp_p
     [
         (["--at_least=0"], "at_least=0"),
         (["--learning_rate=-1"], "learning_rate=-1.0"),
+        (["--learning_rate=.nan"], "learning_rate=nan"),
+        (["--workers=-1"], "workers=-1"),
+        (["--drop_path=1.5"], "recipe: found drop_path=1.5"),
+        (["--mixup=-1"], "augmentation: found mixup=-1.0"),
+        (["--model_settings={img_size: [56, 56]}"], "found img_size=[56, 56], expected one"),
         (["--batch_size=5"], "found batch_size=5, expected an even number"),
         (["--batch_size=1000"], "found 1000 on each of 1 devices, expected at most"),
         (["--weights=nowhere.safetensors"], "nowhere.safetensors: found no file"),

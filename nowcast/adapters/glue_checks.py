@@ -33,9 +33,9 @@ def check_settings(
     """
     plan.check()
     unknown = [name for name in tasks if name not in TASKS]
-    if unknown or not tasks:
-        found = ", ".join(unknown) or "none"
-        raise InputError(f"tasks: found {found}, expected some of {', '.join(TASKS)}")
+    if unknown or not tasks or len(set(tasks)) < len(tasks):
+        found = ", ".join(unknown or tasks) or "none"
+        raise InputError(f"tasks: found {found}, expected some of {', '.join(TASKS)}, each once")
     rates = list(learning_rates)
     if not rates or len(set(rates)) < len(rates) or not all(0 < r < math.inf for r in rates):
         raise InputError(f"learning_rates: found {rates}, expected different ones above 0")

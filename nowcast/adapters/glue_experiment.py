@@ -80,6 +80,8 @@ def reproduce(
     tokenizer = pretrained.open_tokenizer(network, finetuning.max_length)
     top = max((i.top for i in (*plan.inhibitions, *plan.tuning) if i is not None), default=0)
     trial = LayerTrial(network, layers) if top else None
+    if trial is None:  # To refuse weights that do not fit.
+        pretrained.open_network(network, 2, seed=0)
     splits = {
         task.name: glue.load_task(
             task, _folder(data, glue.task_patterns(task), download, "--data", "dataset")

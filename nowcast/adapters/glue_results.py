@@ -43,7 +43,7 @@ def tabulate_glue(
     deciding = {name: tuple(TASKS[name].dev) for name in outcomes}
     named = [f"{name} {METRICS[name]}" for name in outcomes if name in METRICS]
     notes = [
-        "Measured: GLUE's dev sets. Paper: the server's scores of the test sets (Tables 1 and 5).",
+        "Measured: GLUE's dev sets. Paper: BERT-base, the server's test sets (Tables 1 and 5).",
         ", ".join([*named, "others accuracy" if named else "Accuracy"]) + ".",
     ]
     if "CoLA" in outcomes:
@@ -61,7 +61,7 @@ def tabulate_glue(
     if len(plan.seeds) > 1:
         notes.append(f"Mean ± standard deviation over {len(plan.seeds)} seeds.")
     return tabulate(
-        f"{Path(model).name} on GLUE, {counted(finetuning.epochs, 'epoch')}, "
+        f"{model} on GLUE, {counted(finetuning.epochs, 'epoch')}, "
         f"batch {finetuning.batch_size}; percent",
         plan.rows,
         outcomes,
@@ -83,6 +83,7 @@ def write_submissions(
         rows: of the table.
         outcomes: by task.
     """
+    missing: tuple[str, ...] = ()
     for row in rows:
         suffix = "_in_testing" if row == "MEmeL-T" else ""
         files: dict[str, Path] = {}
@@ -94,7 +95,8 @@ def write_submissions(
         if files:
             path = out / "submission" / f"{row}.zip"
             missing = write_submission(path, files)
-            log.info("%s%s", path, f": without {', '.join(missing)}" if missing else "")
+    if missing:
+        log.info("%s: not all that the server wants: no %s", path.parent, ", ".join(missing))
 
 
 def _best(row: str, outcomes: Mapping[Run, Outcome], columns: Sequence[str]) -> Run:

@@ -87,6 +87,7 @@ def open_network(folder: Path, classes: int, seed: int) -> Any:
             problem_type="regression" if classes == 1 else "single_label_classification",
             dtype=torch.float32,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # Of a head for other classes.
             output_loading_info=True,
             **LOCAL,
         )
@@ -94,6 +95,12 @@ def open_network(folder: Path, classes: int, seed: int) -> Any:
     missing = [n for n in sorted(told["missing_keys"]) if n.startswith(prefix)]
     # A network pretrained without a pooler gets a new one with its head.
     missing = [name for name in missing if ".pooler." not in name]
+    for name, found, expected in sorted(told["mismatched_keys"]):
+        if name.startswith(prefix):
+            raise InputError(
+                f"{folder}: found weights of {name} in the shape {tuple(found)}, expected "
+                f"{tuple(expected)} as config.json has it"
+            )
     if missing:
         raise InputError(
             f"{folder}: found no weights of {missing[0]} ({len(missing)} such), expected all of a "

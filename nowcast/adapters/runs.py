@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -78,11 +79,13 @@ def done(run: Run, out: Path, settings: Mapping[str, Any]) -> Outcome | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         outcome = _with_nan(Outcome(**content["outcome"]))
-        before = content["settings"]
+        before = dict(content["settings"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: found no outcome of a finetuning ({error!r})") from error
+        raise InputError(
+            f"{path}: found no outcome of a finetuning ({error}); delete it to do it again"
+        ) from error
     _refuse_others(path, before, settings)
     return outcome
 
@@ -109,18 +112,37 @@ def begin(run: Run, out: Path, settings: Mapping[str, Any], write: bool = True) 
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: found no settings of a finetuning ({error!r})") from error
+        raise InputError(
+            f"{path}: found no settings of a finetuning ({error}); delete its folder to do it again"
+        ) from error
 
 
 def _refuse_others(path: Path, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     # As they are in a file, where null stands for what is not finite.
     now = json.loads(json.dumps(dict(settings), default=str), parse_constant=lambda name: None)
-    for name in sorted(now.keys() | before.keys()):
-        if now.get(name) != before.get(name):
+    was, now = _flat(before), _flat(now)
+    for name in sorted(now.keys() | was.keys()):
+        if now.get(name) != was.get(name):
+            old, new = _short(was.get(name)), _short(now.get(name))
             raise InputError(
-                f"{path}: was made with {name}={before.get(name)}, now asked for {now.get(name)}; "
-                "choose another folder (--out)"
+                f"{path}: was made with {name}={old}, now asked for {new}; choose another folder "
+                "(--out)"
             )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of settings as "outer.inner"."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {}
+        flat |= inner or {prefix + name: value}
+    return flat
+
+
+def _short(value: Any) -> str:
+    """A value for a message; of a hash, the beginning."""
+    text = str(value)
+    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{56}\b", r"\1…", text)
 
 
 def write_outcome(run: Run, out: Path, settings: Mapping[str, Any], outcome: Outcome) -> None:
@@ -133,6 +155,8 @@ def _with_nan(outcome: Outcome) -> Outcome:
     """With NaN for the null of a file."""
 
     def number(found: float | None) -> float:
+        if not isinstance(found, int | float | None):
+            raise TypeError(f"expected a number, found {found!r}")
         return math.nan if found is None else found
 
     return replace(

@@ -4,7 +4,9 @@ Imported where a network is finetuned, not before: it needs transformers.
 """
 
 import json
+import logging
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from nowcast.adapters.bert import Execution, Finetuning
+
+log = logging.getLogger("nowcast")
 
 EVALUATION_BATCH = 128
 """Samples of a batch that is only predicted, of each process.
@@ -154,15 +158,29 @@ class Progress(TrainerCallback):
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is complete: Trainer writes the state of the training last."""
+    """The newest checkpoint that is complete; one that is damaged is passed over."""
     found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
     for path in sorted(found, key=lambda path: int(path.name[11:]), reverse=True):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return path
+        if _complete(path):
+            return path
+        log.info("%s: found a damaged checkpoint, passed over", path)
     return None
+
+
+def _complete(checkpoint: Path) -> bool:
+    """Whether all files of a checkpoint are there and whole; Trainer writes its state last."""
+    from safetensors import SafetensorError, safe_open
+
+    torch_files = [checkpoint / name for name in ("optimizer.pt", "scheduler.pt")]
+    torch_files += checkpoint.glob("rng_state*.pth")
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        with safe_open(checkpoint / "model.safetensors", "pt"):
+            pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    # PyTorch's files are zip files, whose contents stand at their end.
+    return len(torch_files) > 2 and all(map(zipfile.is_zipfile, torch_files))
 
 
 def losses(trainer: Trainer) -> tuple[float, ...]:

@@ -34,7 +34,8 @@ from nowcast.training.callbacks import (
     LogLines,
     StepBar,
 )
-from nowcast.training.data import ClipData, DataSettings
+from nowcast.training.data import DataSettings
+from nowcast.training.data_module import ClipData
 from nowcast.training.inhibition import (
     Inhibition,
     check_layers,

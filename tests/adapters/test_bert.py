@@ -1,12 +1,12 @@
 """BERT with MEmeL layers: where they sit, that padding does not count, and one finetuning."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from made_up_glue import write_glue
+from safetensors.torch import save_file
 from tiny_bert import write_bert
 
 from nowcast import memel
@@ -287,14 +287,46 @@ def test_a_fingerprint_is_of_what_decides_the_outcome(folder, tmp_path):
     assert fingerprint(other) != before
 
 
-def test_the_newest_complete_checkpoint_is_found(tmp_path):
+def write_checkpoint(path):
+    path.mkdir()
+    (path / "trainer_state.json").write_text("{}")
+    save_file({"weight": torch.ones(300)}, path / "model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({"state": torch.ones(300)}, path / name)
+
+
+@pytest.mark.parametrize("damage", [lambda content: None, lambda content: b"",
+                                    lambda content: content[: len(content) // 2]],
+                         ids=["gone", "empty", "cut"])  # fmt: skip
+@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors", "optimizer.pt",
+                                  "scheduler.pt", "rng_state.pth"])  # fmt: skip
+def test_the_newest_complete_checkpoint_is_found(tmp_path, name, damage):
     assert trainer.last_checkpoint(tmp_path) is None
-    for step, state in ((8, "{}"), (64, "{}"), (128, '{"global_'), (256, None)):
-        path = Path(tmp_path / f"checkpoint-{step}")
-        path.mkdir()
-        if state is not None:
-            (path / "trainer_state.json").write_text(state)
+    for step in (8, 64, 128):
+        write_checkpoint(tmp_path / f"checkpoint-{step}")
+    assert trainer.last_checkpoint(tmp_path) == tmp_path / "checkpoint-128"
+    path = tmp_path / "checkpoint-128" / name
+    left = damage(path.read_bytes())
+    path.unlink() if left is None else path.write_bytes(left)
     assert trainer.last_checkpoint(tmp_path) == tmp_path / "checkpoint-64"
+
+
+def test_a_head_for_other_classes_is_replaced_but_nothing_else(tmp_path):
+    written = write_bert(tmp_path / "bert", ["a premise and what follows"], layers=1)
+    of_three = open_network(written, 3, seed=0)
+    of_three.save_pretrained(written)
+    of_two = open_network(written, 2, seed=0)
+    assert of_two.classifier.out_features == 2
+    for name, value in of_three.bert.state_dict().items():
+        assert torch.equal(of_two.bert.state_dict()[name], value)
+    config = written / "config.json"
+    config.write_text(
+        config.read_text().replace('"intermediate_size": 64', '"intermediate_size": 48')
+    )
+    with pytest.raises(
+        InputError, match=r"intermediate\.dense\.bias in the shape \(64,\), .*\(48,\)"
+    ):
+        open_network(written, 2, seed=0)
 
 
 def test_more_tokens_than_the_network_takes_are_refused(folder):

@@ -199,6 +199,13 @@ def test_what_was_fetched_before_is_taken_from_this_machine_s_copy(refused, hub,
     assert "without --model" not in said
 
 
+def test_a_place_that_is_neither_folder_nor_name_is_said_so(refused, hub, places):
+    file = places / "bert" / "config.json"
+    assert f"{file}: found a file, expected a local folder (--model)" in refused(model=file)
+    assert "nowhere: found no such folder, expected a local folder" in refused(data="nowhere")
+    assert not hub
+
+
 def test_with_download_what_is_missing_is_asked_for(refused, hub):
     said = refused("--download", model=None)
     assert all(w in said for w in ("google-bert/bert-base-uncased", "could not")), said

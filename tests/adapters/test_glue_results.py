@@ -11,6 +11,7 @@ from nowcast.adapters.glue_results import tabulate_glue
 from nowcast.adapters.rows import Inhibition
 from nowcast.adapters.runs import Outcome, Run, done, write_outcome
 from nowcast.adapters.table import format_table, tabulate, write_table
+from nowcast.errors import InputError
 
 TUNED = Plan(rows=("MEmeL", "MEmeL-Tune"), tune_tops=(5, 10), tune_deltas=(5.0,))
 SCORES = {
@@ -77,6 +78,34 @@ def test_what_diverged_is_written_as_json_and_read_as_it_was(tmp_path):
     plain = json.loads((tmp_path / "table.json").read_text(), parse_constant=refuse_constant)
     score = plain["rows"]["Original"]["scores"]["RTE"]
     assert score == {"mean": None, "deviation": None, "values": {"0": None, "1": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda content: content["outcome"]["scores"].update(RTE="0.5"), "expected a number"),
+        (lambda content: content["outcome"].pop("loss"), "missing 1 required"),
+        (lambda content: content.update(settings=[1]), "delete it to do it again"),
+        (lambda content: content["settings"]["layers"].update(per="batch"),
+         "was made with layers.per=batch, now asked for sample; choose another folder"),
+        (lambda content: content["settings"].update(data="f" * 64),
+         f"was made with data={'f' * 8}…, now asked for {'0' * 8}…;"),
+    ],
+)  # fmt: skip
+def test_an_outcome_of_something_else_is_refused(tmp_path, change, said):
+    run = Run("RTE", Inhibition(), 1e-5)
+    settings = {"data": "0" * 64, "layers": {"per": "sample", "layers": 4}}
+    write_outcome(run, tmp_path, settings, outcome(0.5))
+    assert done(run, tmp_path, settings) == outcome(0.5)
+    path = run.folder(tmp_path) / "outcome.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError) as refusal:
+        done(run, tmp_path, settings)
+    assert str(refusal.value).startswith(f"{path}: ")
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_the_papers_lines_are_there_where_it_has_values():

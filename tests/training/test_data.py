@@ -9,14 +9,9 @@ import torch
 from moving_square import moving_square, write_moving_square
 
 from nowcast.errors import InputError
-from nowcast.training.data import (
-    ClipData,
-    DataSettings,
-    RandomClips,
-    SequentialClips,
-    StepBatches,
-    split_clip,
-)
+from nowcast.training.clips import StepBatches
+from nowcast.training.data import DataSettings, RandomClips, SequentialClips, split_clip
+from nowcast.training.data_module import ClipData
 from nowcast.training.sampling import UNIFORM
 
 

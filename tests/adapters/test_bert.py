@@ -255,6 +255,8 @@ def test_the_optimizer_is_that_of_bert_s_authors(folder, tokens, tmp_path):
 def test_without_torchrun_several_gpus_are_one(folder, tokens, tmp_path, monkeypatch):
     """nn.DataParallel would lose the statistics; only the count of GPUs is made up."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    # Lightning, where another test has imported it, lets PyTorch believe in GPUs by their count.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(trainer, "choose_device", lambda wanted: torch.device("cuda"))
     made = make(folder, tokens, tmp_path)
     assert transformers.TrainingArguments(output_dir=str(tmp_path)).n_gpu == 2  # Its own choice.

@@ -95,8 +95,8 @@ def write_submissions(
         if files:
             path = out / "submission" / f"{row}.zip"
             missing = write_submission(path, files)
-    if missing:
-        log.info("%s: not all that the server wants: no %s", path.parent, ", ".join(missing))
+    also = f"; the server wants {', '.join(missing)}, too" if missing else ""
+    log.info("%s: a zip of test predictions for each row%s", out / "submission", also)
 
 
 def _best(row: str, outcomes: Mapping[Run, Outcome], columns: Sequence[str]) -> Run:

@@ -116,7 +116,7 @@ def test_the_table_has_every_row_and_column_beside_the_paper_s(done):
     assert "dev sets" in said.out
     assert "Matthews" in said.out
     assert "best of 2 pairs of top and Δ, MEmeL's own among them, on the same dev" in said.out
-    assert said.out.startswith("bert on GLUE, 1 epoch, batch 16; percent\n")
+    assert said.out.splitlines()[0].endswith("/bert on GLUE, 1 epoch, batch 16; percent")
     with (out / "table.csv").open(newline="") as file:
         cells = list(csv.DictReader(file))
     assert len(cells) == len(ROWS) * 14
@@ -172,8 +172,8 @@ def test_memel_tune_takes_the_best_of_its_grid_and_memel(done):
 def test_a_submission_holds_the_predictions_of_the_finetunings_that_the_row_shows(done):
     _, out, said = done
     table = json.loads((out / "table.json").read_text(encoding="utf-8"))
+    assert f"{out / 'submission'}: a zip of test predictions for each row" in said.log[-1]
     for row in ROWS:
-        assert any(line.startswith(f"{out / 'submission' / row}.zip") for line in said.log)
         suffix = "_in_testing" if row == "MEmeL-T" else ""
         with zipfile.ZipFile(out / "submission" / f"{row}.zip") as archive:
             for task in TASKS.values():
@@ -203,7 +203,7 @@ def test_what_is_done_is_neither_done_again_nor_mixed_with_other_settings(
         assert content == before[name] or name.startswith("submission")
     for setting, found in (
         ("--epochs=2", "epochs=1"),
-        ("--layers.epsilon=0.5", "layers={"),
+        ("--layers.epsilon=0.5", "layers.epsilon=0.001, now asked for 0.5"),
         ("--test_predictions=false", "test_predictions=of test with SHA-256"),
         (f"--data={tmp_path}", "test_predictions=of test with SHA-256"),
         ("two processes", "processes=1"),
@@ -301,7 +301,7 @@ def test_an_interrupted_finetuning_goes_on_as_if_nothing_had_been(
 
         other = glue(*given, "--out", out, "--layers.late_start=0.3")
         assert other.status == 2
-        assert "layers=" in other.err
+        assert "layers.late_start=" in other.err
         loads.clear()
         again = glue(*given, "--out", out)
         assert again.status == 0, again.err

@@ -176,7 +176,7 @@ def test_what_is_done_is_not_done_again_nor_mixed(table, data):
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     status, _, err = imagenet(*arguments, "--erasing", "0.5")
     assert status == 2
-    assert "outcome.json: was made with augmentation=" in err
+    assert "outcome.json: was made with augmentation.erasing=" in err
 
 
 ALL_RANDOM = ["--epochs", "3", "--warmup_epochs", "1", "--drop_path", "0.3", "--rows", "[MEmeL]"]
@@ -202,7 +202,7 @@ def test_stopped_and_gone_on_is_as_never_stopped(data, tmp_path):
     assert not (last.parent / "outcome.json").exists()
     status, _, err = imagenet(*arguments, "--out", tmp_path / "parts", "--drop_path", "0.2")
     assert status == 2
-    assert "was made with recipe=" in err
+    assert "was made with recipe.drop_path=" in err
     assert imagenet(*arguments, "--out", tmp_path / "parts")[0] == 0
     whole, parts = (finetunings(tmp_path / name) for name in ("whole", "parts"))
     for (folder, content), (other, others) in zip(whole.items(), parts.items(), strict=True):

@@ -1,7 +1,6 @@
 """What `glue` refuses before any work is done: settings that cannot be, layers that cannot work."""
 
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from nowcast.adapters.glue import TASKS
 from nowcast.adapters.pretrained import open_network
 from nowcast.adapters.processes import processes
 from nowcast.adapters.rows import Inhibition, LayerSettings, layer_refusals
+from nowcast.adapters.setting_checks import check_learning_rates
 from nowcast.device import choose_device
 from nowcast.errors import InputError
 
@@ -36,9 +36,7 @@ def check_settings(
     if unknown or not tasks or len(set(tasks)) < len(tasks):
         found = ", ".join(unknown or tasks) or "none"
         raise InputError(f"tasks: found {found}, expected some of {', '.join(TASKS)}, each once")
-    rates = list(learning_rates)
-    if not rates or len(set(rates)) < len(rates) or not all(0 < r < math.inf for r in rates):
-        raise InputError(f"learning_rates: found {rates}, expected different ones above 0")
+    check_learning_rates(learning_rates)
     for name, value, fits, expected in (
         ("batch_size", finetuning.batch_size, finetuning.batch_size >= 1, "at least 1"),
         ("batch_size", finetuning.batch_size, finetuning.batch_size % processes() == 0,

@@ -1,5 +1,6 @@
 """Part adapters: a training step of BERT and Swin with MEmeL layers over one without."""
 
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, Literal, get_args
@@ -7,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from nowcast import memel
-from nowcast.benchmarks.finetuning_step import FinetuningStep, Model, Sizes
+from nowcast.benchmarks.finetuning_step import FinetuningStep, LayersAlone, Model, Sizes
 from nowcast.benchmarks.peak_memory import hand_back_freed_memory, own_peak_memory
 from nowcast.benchmarks.report import Report, Row
 from nowcast.benchmarks.rounds import time_rounds
@@ -37,7 +38,9 @@ def measure_adapters(
     """Time finetuning steps of BERT and Swin with the paper's MEmeL layers and without.
 
     The models have their full size and random weights. A step is forward, cross-entropy, backward
-    and AdamW. The layers inhibit from the second step on. The first of the models is timed after
+    and AdamW. The layers inhibit from the second step on. They are timed by themselves, too,
+    forward and backward on the same activations: their share of a step is far below what steps
+    scatter by. The first of the models is timed after
     its layers were removed, too: its time ratio shows what the others' are known to.
 
     Args:
@@ -95,7 +98,12 @@ def _time_steps(
     without = FinetuningStep(model, sizes, place, precision, None)
     inhibiting = FinetuningStep(model, sizes, place, precision, top)
     layers = list(memel.inserted(inhibiting.network))
-    steps = {start + "without": without, start + "with MEmeL": inhibiting}
+    alone = LayersAlone(FinetuningStep(model, sizes, place, precision, top))
+    steps: dict[str, Callable[[], None]] = {
+        start + "without": without,
+        start + "with MEmeL": inhibiting,
+        start + "the layers alone": alone,
+    }
     if removing:
         removed = FinetuningStep(model, sizes, place, precision, top)
         removed()
@@ -106,7 +114,10 @@ def _time_steps(
     rows = []
     for name, step in steps.items():
         base = None if step is without else start + "without"
-        rows.append(Row(name, seconds[name], gflop, "GFLOP", base, ceiling=precision))
+        if step is alone:
+            rows.append(Row(name, seconds[name], len(alone.calls), "calls", base))
+        else:
+            rows.append(Row(name, seconds[name], gflop, "GFLOP", base, ceiling=precision))
     return {
         "rows": rows,
         "parameters": sum(p.numel() for p in without.network.parameters()),

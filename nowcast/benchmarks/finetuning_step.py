@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
+from nowcast import memel
 from nowcast.adapters.extras import require
 from nowcast.adapters.rows import Inhibition, LayerSettings
 from nowcast.benchmarks.machine import wait_for
@@ -99,6 +100,31 @@ class FinetuningStep:
         with FlopCounterMode(display=False) as counter:
             self()
         return counter.get_total_flops() / 1e9
+
+
+class LayersAlone:
+    """Forward and backward of a step's MEmeL layers, without the network around them.
+
+    Args:
+        step: with layers; it is taken once to see what they are called with.
+    """
+
+    def __init__(self, step: FinetuningStep) -> None:
+        self.device = step.device
+        layers = memel.inserted(step.network).values()
+        self.calls: list[tuple[memel.MEmeL, Tensor, Tensor | None]] = []
+        for layer in layers:
+            layer.observer = lambda z, _, layer=layer: self.calls.append((layer, z, layer.mask))
+        step()
+        for layer in layers:
+            layer.observer = None
+
+    def __call__(self) -> None:
+        """Call each layer once and return when it is done."""
+        for layer, z, mask in self.calls:
+            inhibited = layer(z.requires_grad_(), mask)
+            torch.autograd.grad(inhibited, z, torch.ones_like(inhibited))
+        wait_for(self.device)
 
 
 def build(model: str, side: int, top: int | None) -> nn.Module:

@@ -3,15 +3,15 @@
 What it shares with the TrajGRU, the gates and the way through a sequence, stands here too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-NEGATIVE_SLOPE = 0.2
-"""Of every leaky ReLU of the benchmark's networks, the candidate state's too."""
+from nowcast.models.convgru_step import NEGATIVE_SLOPE, SequenceWeights, step
 
 
 def leaky(x: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def leaky(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, NEGATIVE_SLOPE)
 
 
-def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor) -> Tensor:
+def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor | None) -> Tensor:
     """The gates of a ConvGRU or TrajGRU.
 
     h' = u ∘ h + (1 − u) ∘ n with u = σ(i2h_u + h2h_u), r = σ(i2h_r + h2h_r) and
@@ -28,8 +28,8 @@ def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor) -> Tensor:
 
     Args:
         i2h: the input's share of the gates (batch, 3 hidden, y, x), None without input.
-        h2h: the state's share, of the same shape.
-        h: the state (batch, hidden, y, x).
+        h2h: the state's share, of the same shape, or one that broadcasts to it.
+        h: the state (batch, hidden, y, x), None for zeros.
     """
     reset, update, candidate = h2h.chunk(3, dim=1)
     if i2h is not None:
@@ -39,7 +39,8 @@ def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor) -> Tensor:
     if i2h is not None:
         candidate = candidate + i2h_candidate
     candidate = leaky(candidate)
-    return candidate + torch.sigmoid(update) * (h - candidate)
+    change = -candidate if h is None else h - candidate
+    return candidate + torch.sigmoid(update) * change
 
 
 class RecurrentLayer(nn.Module):
@@ -59,6 +60,14 @@ class RecurrentLayer(nn.Module):
     def shares(self, x: Tensor) -> Sequence[Any]:
         """The input's share in each time step, for the cell, of (time, batch, channel, y, x)."""
         raise NotImplementedError
+
+    def initial_state(self, x: Tensor) -> Tensor | None:
+        """Zeros for an input (time, batch, channel, y, x), or None where the cell knows them so."""
+        return x.new_zeros(x.shape[1], self.hidden, *x.shape[-2:])
+
+    def cell_for_sequence(self) -> Callable[..., Tensor]:
+        """The cell, with what all steps of a sequence share."""
+        return self.cell
 
     def forward(
         self, x: Tensor | None, state: Tensor | None = None, steps: int | None = None
@@ -84,12 +93,12 @@ class RecurrentLayer(nn.Module):
         if state is None:
             if x is None:
                 raise ValueError(f"{name}: without input a state is needed")
-            state = x.new_zeros(x.shape[1], self.hidden, *x.shape[-2:])
-        states = []
+            state = self.initial_state(x)
+        cell, states = self.cell_for_sequence(), []
         for share in shares:
-            state = self.cell(share, state)
+            state = cell(share, state)
             states.append(state)
-        return torch.stack(states), state
+        return torch.stack(states), states[-1]
 
 
 def convolved(convolution: nn.Conv2d | None, x: Tensor) -> Sequence[Tensor]:
@@ -115,9 +124,35 @@ class ConvGRUCell(nn.Module):
         super().__init__()
         self.h2h = nn.Conv2d(hidden, 3 * hidden, state_kernel, padding=state_kernel // 2)
 
-    def forward(self, i2h: Tensor | None, h: Tensor) -> Tensor:
-        """State (batch, hidden, y, x) and input's share (batch, 3 hidden, y, x) to next state."""
-        return next_state(i2h, self.h2h(h), h)
+    def forward(
+        self, i2h: Tensor | None, h: Tensor | None, weights: SequenceWeights | None = None
+    ) -> Tensor:
+        """The next state.
+
+        Args:
+            i2h: the input's share of the gates (batch, 3 hidden, y, x), None without input.
+            h: the state (batch, hidden, y, x), None for zeros.
+            weights: those of this cell, shared by the steps of a sequence, which is faster.
+        """
+        if weights is not None:
+            return step(i2h, h, weights)
+        if h is not None:
+            return next_state(i2h, self.h2h(h), h)
+        bias = self.h2h.bias
+        assert bias is not None
+        assert i2h is not None
+        return next_state(i2h, bias.view(1, -1, 1, 1).to(i2h.dtype), None)
+
+    def can_share(self) -> bool:
+        """Whether the steps of a sequence may share weights: not where each call is looked at."""
+        convolution = self.h2h
+        observed = (
+            convolution._forward_hooks
+            or convolution._forward_pre_hooks
+            or convolution._backward_hooks
+            or convolution._backward_pre_hooks
+        )
+        return type(convolution) is nn.Conv2d and not observed and not torch.compiler.is_compiling()
 
 
 class ConvGRU(RecurrentLayer):
@@ -144,3 +179,12 @@ class ConvGRU(RecurrentLayer):
     def shares(self, x: Tensor) -> Sequence[Tensor]:
         """The input's share of the gates (batch, 3 hidden, y, x) in each time step."""
         return convolved(self.i2h, x)
+
+    def initial_state(self, x: Tensor) -> None:
+        """None: convolving zeros is left out."""
+
+    def cell_for_sequence(self) -> Callable[..., Tensor]:
+        """The cell with shared weights, where it can."""
+        if not self.cell.can_share():
+            return self.cell
+        return partial(self.cell, weights=SequenceWeights.of(self.cell.h2h))

@@ -1,0 +1,139 @@
+"""The fused ConvGRU step against autograd's own way, and what it leaves alone."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from nowcast import memel
+from nowcast.benchmarks.plain import plain_copy, plain_forward
+from nowcast.models import convgru_step
+from nowcast.models.convgru import ConvGRU
+from nowcast.models.encoder_forecaster import EncoderForecaster
+from nowcast.models.settings import NetworkSettings
+
+SMALL = NetworkSettings(hidden=(4, 6, 6), features=(4, 6, 6), up_features=(4, 6, 6))
+
+
+def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("pixels_at_once", [1, 60, 10**6])
+def test_gradients_are_those_of_the_plain_network(
+    pixels_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weight gradients made step by step, of a few steps, or of the whole sequence."""
+    monkeypatch.setattr(convgru_step, "PIXELS_AT_ONCE", pixels_at_once)
+    torch.manual_seed(0)
+    network = EncoderForecaster(SMALL).double()
+    plain = plain_copy(network)
+    frames = torch.rand(2, 3, 1, 60, 30, dtype=torch.float64)
+    ours, theirs = network(frames, 4), plain_forward(plain, frames, 4, inputs_at_once=False)
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-14)
+    for forecast in (ours, theirs):
+        forecast.square().sum().backward()
+    expected = gradients(plain)
+    for name, gradient in gradients(network).items():
+        error = (gradient - expected[name]).abs().max() / expected[name].abs().max()
+        assert error < 1e-12, name
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_derivatives_are_right(with_state: bool) -> None:
+    """Against finite differences, for input, state and weights."""
+    torch.manual_seed(0)
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3).double()
+    x = torch.randn(2, 1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    h = torch.randn(1, 3, 4, 5, dtype=torch.float64, requires_grad=True) if with_state else None
+    weight = layer.cell.h2h.weight
+
+    def run(x: Tensor, h: Tensor | None, weight: Tensor) -> Tensor:
+        return layer(x, h)[0]
+
+    assert torch.autograd.gradcheck(run, (x, h, weight))
+    if h is not None:
+        assert torch.autograd.gradcheck(lambda h: layer(None, h, steps=3)[0], (h,))
+
+
+def test_a_hook_on_the_convolution_is_still_called() -> None:
+    """Whoever looks at the convolution's calls sees each, and results stay the same."""
+    torch.manual_seed(0)
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3).double()
+    watched = copy.deepcopy(layer)
+    calls = []
+    watched.cell.h2h.register_forward_hook(lambda *_: calls.append(1))
+    x = torch.randn(4, 1, 2, 6, 6, dtype=torch.float64)
+    for each in (layer, watched):
+        each(x)[0].square().sum().backward()
+    assert len(calls) == 3  # The first step has no state to convolve.
+    for name, gradient in gradients(layer).items():
+        assert torch.allclose(gradient, gradients(watched)[name], rtol=1e-12, atol=1e-14), name
+
+
+def test_layers_behind_the_convolution_are_called() -> None:
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3)
+    (inserted,) = memel.insert(layer, at=["cell.h2h"], late_start=0).values()
+    layer(torch.randn(4, 2, 2, 6, 6))
+    assert int(inserted.calls) == 3
+
+
+def test_autocast_gradients_are_near_those_in_float64() -> None:
+    """In bfloat16 the weight gradient is off by no more than autograd's own way."""
+    torch.manual_seed(0)
+    layer = ConvGRU(inputs=2, hidden=8, state_kernel=3)
+    exact = copy.deepcopy(layer).double()
+    stepwise = copy.deepcopy(layer)
+    stepwise.cell.h2h.register_forward_hook(lambda *_: None)
+    x = torch.randn(12, 2, 2, 8, 8)
+    exact(x.double())[0].square().sum().backward()
+    errors = []
+    for each in (layer, stepwise):
+        with torch.autocast("cpu", torch.bfloat16):
+            states = each(x)[0]
+        assert states.dtype == torch.bfloat16
+        states.float().square().sum().backward()
+        gradient, true = each.cell.h2h.weight.grad, exact.cell.h2h.weight.grad
+        assert gradient is not None
+        assert true is not None
+        assert gradient.dtype == torch.float32
+        errors.append(float((gradient - true).norm() / true.norm()))
+    assert errors[0] < 0.02
+    assert errors[0] < 1.1 * errors[1]
+
+
+def test_frozen_weights_get_no_gradient() -> None:
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3)
+    layer.cell.h2h.requires_grad_(False)
+    x = torch.randn(3, 1, 2, 6, 6, requires_grad=True)
+    layer(x)[0].sum().backward()
+    assert layer.cell.h2h.weight.grad is None
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_forecasting_keeps_nothing_for_gradients() -> None:
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3)
+    with torch.no_grad():
+        states, last = layer(torch.randn(3, 1, 2, 6, 6))
+    assert states.grad_fn is None
+    assert last.grad_fn is None
+
+
+def test_a_second_backward_pass_counts_nothing_twice() -> None:
+    """After one that did not reach the weights, and after one that did."""
+    torch.manual_seed(0)
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3).double()
+    x = torch.randn(3, 1, 2, 6, 6, dtype=torch.float64, requires_grad=True)
+    loss = layer(x)[0].square().sum()
+    weight = layer.cell.h2h.weight
+    torch.autograd.grad(loss, x, retain_graph=True)
+    (first,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(loss, weight)
+    assert torch.equal(first, kept)
+    assert torch.equal(second, kept)
+    layer.cell.h2h.register_forward_hook(lambda *_: None)
+    (expected,) = torch.autograd.grad(layer(x)[0].square().sum(), weight)
+    assert torch.allclose(kept, expected, rtol=1e-12, atol=1e-14)

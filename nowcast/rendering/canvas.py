@@ -4,7 +4,7 @@ Text is drawn with Pillow in the font that Matplotlib brings along. It is plain 
 is markup, line breaks and control characters become spaces.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -105,13 +105,9 @@ class Canvas:
             bold: whether it stands out.
             align: "left" or "middle".
         """
+        ramp = _written(text, size, bold)
         width = text_width(text, size, bold)
-        left = x - {"left": 0, "middle": width // 2}[align]
-        shades = Image.new("L", (width + 2, line_height(size)))
-        ImageDraw.Draw(shades).text((0, 0), text, fill=255, font=font(size, bold))
-        drawn = np.asarray(shades, np.float32) * ((INK - PAPER) / 255)
-        ramp = (PAPER + np.rint(drawn)).astype(np.uint8)
-        left = max(left, 0)
+        left = max(x - {"left": 0, "middle": width // 2}[align], 0)
         target = self.entries[y : y + ramp.shape[0], left : left + ramp.shape[1]]
         part = ramp[: target.shape[0], : target.shape[1]]
         np.copyto(target, part, where=part > PAPER)
@@ -125,7 +121,9 @@ class Canvas:
             classes: palette entries (y, x) from `rain_classes`.
             factor: screen pixels per grid cell, along each axis.
         """
-        field = hatched(classes.repeat(factor, axis=0).repeat(factor, axis=1))
+        if factor > 1:
+            classes = classes.repeat(factor, axis=0).repeat(factor, axis=1)
+        field = hatched(classes)
         height, width = field.shape
         self.entries[y - 1 : y + height + 1, x - 1 : x + width + 1] = BORDER
         self.entries[y : y + height, x : x + width] = field
@@ -148,6 +146,15 @@ class Canvas:
         image = Image.fromarray(self.entries)
         image.putpalette(palette_bytes())
         return image
+
+
+@lru_cache(maxsize=64)
+def _written(text: str, size: int, bold: bool) -> np.ndarray:
+    """Palette entries of a line of text; an animation has some lines in many frames."""
+    shades = Image.new("L", (text_width(text, size, bold) + 2, line_height(size)))
+    ImageDraw.Draw(shades).text((0, 0), text, fill=255, font=font(size, bold))
+    drawn = np.asarray(shades, np.float32) * ((INK - PAPER) / 255)
+    return (PAPER + np.rint(drawn)).astype(np.uint8)
 
 
 def line_height(size: int) -> int:

@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.markers import TICKDOWN, TICKLEFT, MarkerStyle
+from matplotlib.ticker import NullLocator
 
 from nowcast.files import replacing
 from nowcast.rendering.canvas import plain
@@ -22,6 +26,9 @@ LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
 LINE_STYLES = ("-", "--", "-.", ":")
 LONGEST_NAME = 40
 COLUMNS = 4
+DOTS_PER_INCH = 110
+MINOR_TICKS: dict[str, Any] = {"s": 2.0**2, "linewidths": 0.6, "color": "black"}
+"""As Matplotlib draws them: 2 points long, 0.6 wide."""
 
 
 def new_figure(count: int, title: str, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
@@ -67,7 +74,7 @@ def _size(count: int, columns: int) -> tuple[float, float]:
 
 
 def _empty(width: float, height: float, title: str) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(
@@ -83,6 +90,8 @@ def _fields(figure: FigureBase, count: int, columns: int) -> list[Axes]:
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
+        # The labels of the ticks reach further out.
+        axis.spines[:].set_in_layout(False)
     return axes
 
 
@@ -138,6 +147,37 @@ def short(name: str) -> str:
 
 
 def save(path: str | os.PathLike[str], figure: Figure) -> None:
-    """Write a figure as PNG."""
+    """Lay a figure out, so that nothing in it overlaps, and write it as PNG."""
+    for axes in figure.axes:
+        _draw_minor_ticks(axes, axes.xaxis)
+        _draw_minor_ticks(axes, axes.yaxis)
+    # Laid out here: savefig would draw a figure that lays itself out twice.
+    ConstrainedLayoutEngine().execute(figure)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)
+
+
+def _draw_minor_ticks(axes: Axes, axis: Axis) -> None:
+    """Draw the minor ticks of a logarithmic axis at once, where and as Matplotlib draws its own.
+
+    Each tick of Matplotlib is five objects, placed anew a dozen times while a figure is laid out
+    and drawn: with logarithmic axes that is most of the time. Labelled ones stay as they are.
+    """
+    if axis.get_scale() != "log" or not axes.axison:
+        return
+    low, high = sorted(axis.get_view_interval())
+    places = [place for place in axis.get_minorticklocs() if low <= place <= high]
+    if any(axis.get_minor_formatter().format_ticks(places)):
+        return
+    axis.set_minor_locator(NullLocator())
+    edge = [0.0] * len(places)
+    horizontal = axis is axes.xaxis
+    axes.scatter(
+        places if horizontal else edge,
+        edge if horizontal else places,
+        marker=MarkerStyle(TICKDOWN if horizontal else TICKLEFT),
+        transform=axes.get_xaxis_transform() if horizontal else axes.get_yaxis_transform(),
+        zorder=axis.get_zorder() + 0.01,
+        clip_on=False,
+        **MINOR_TICKS,
+    ).set_in_layout(False)

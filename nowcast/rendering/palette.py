@@ -6,6 +6,7 @@ green; the benchmark's thresholds (0.5, 2, 5, 10, 30 mm/h) are all edges of bins
 """
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from nowcast.errors import InputError
 from nowcast.radar.units import rain_rate_to_pixel
@@ -40,6 +41,9 @@ INK = 31
 
 _EDGE_PIXELS = tuple(np.float32(rain_rate_to_pixel(rate)) for rate in RAIN_EDGES_MM_H)
 
+_PIXELS_AT_ONCE = 65_536
+"""Few enough to stay in the processor's cache while they are compared with all edges."""
+
 
 def rain_classes(pixels: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Palette entry of every pixel, uint8: `DRY`, 1 to 9 by rain bin, or `NO_COVERAGE`.
@@ -56,13 +60,16 @@ def rain_classes(pixels: np.ndarray, mask: np.ndarray | None = None) -> np.ndarr
         raise InputError(f"pixels to draw: found {pixels.dtype}, expected floats in [0, 1]")
     if mask is not None and mask.dtype != np.bool_:
         raise InputError(f"mask to draw: found {mask.dtype}, expected bool")
-    pixels = pixels.astype(np.float32, copy=False)
     classes = np.zeros(pixels.shape, np.uint8)
-    for edge in _EDGE_PIXELS:
-        classes += pixels >= edge
-    classes[np.isnan(pixels)] = NO_COVERAGE
+    flat, flat_classes = pixels.astype(np.float32, copy=False).reshape(-1), classes.reshape(-1)
+    for start in range(0, flat.size, _PIXELS_AT_ONCE):
+        part = flat[start : start + _PIXELS_AT_ONCE]
+        own = flat_classes[start : start + _PIXELS_AT_ONCE]
+        for edge in _EDGE_PIXELS:
+            own += part >= edge
+        np.copyto(own, np.uint8(NO_COVERAGE), where=np.isnan(part))
     if mask is not None:
-        classes[np.broadcast_to(~mask, classes.shape)] = NO_COVERAGE
+        np.copyto(classes, np.uint8(NO_COVERAGE), where=~mask)
     return classes
 
 
@@ -73,8 +80,10 @@ def hatched(classes: np.ndarray, stripe_pixels: int = 3) -> np.ndarray:
         classes: palette entries from `rain_classes`, at the size at which they are shown.
         stripe_pixels: width of a stripe and of the space between two.
     """
-    y, x = np.ogrid[: classes.shape[0], : classes.shape[1]]
-    stripes = (x + y) // stripe_pixels % 2 == 0
+    height, width = classes.shape
+    # The value at y + x for every row y and column x, without a copy.
+    diagonals = np.arange(height + width - 1) // stripe_pixels % 2 == 0
+    stripes = sliding_window_view(diagonals, width)
     return np.where(stripes & (classes == NO_COVERAGE), np.uint8(NO_COVERAGE_STRIPE), classes)
 
 

@@ -23,6 +23,9 @@ from nowcast.rendering.palette import PAPER
 LEGEND_SIZE = 16
 """Height of the legend's text, in pixels."""
 
+COMPRESSION = 5
+"""Of PNG files: nearly half the time of the usual level, 6, for pictures 3 to 4 % larger."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -91,12 +94,13 @@ def animate(
     panels = []
     for index, name in enumerate(case.fields):
         pictures: dict[int, bytes] = {}
+        before = None
         for frame, step in enumerate(steps):
             canvas = Canvas(width + 2, height + 2)
             draw_panel(canvas, 1, 1, case, index, step, factor, size)
-            picture = _png(canvas)
-            if not pictures or picture != list(pictures.values())[-1]:
-                pictures[frame] = picture
+            if before is None or not np.array_equal(canvas.entries, before.entries):
+                pictures[frame] = _png(canvas)
+            before = canvas
         panels.append(Panel(name, tuple(pictures.values()), tuple(pictures)))
     legend = Canvas(legend_width(LEGEND_SIZE) + 2, legend_height(LEGEND_SIZE) + 2)
     legend.legend(1, 1, LEGEND_SIZE)
@@ -115,5 +119,5 @@ def _png(canvas: Canvas) -> bytes:
     """A picture as PNG; one of fields alone, without text, needs half a byte per pixel."""
     stream = io.BytesIO()
     bits = 4 if canvas.entries.max() < PAPER else 8
-    canvas.image().save(stream, format="PNG", bits=bits)
+    canvas.image().save(stream, format="PNG", bits=bits, compress_level=COMPRESSION)
     return stream.getvalue()

@@ -6,6 +6,7 @@ from PIL import Image, ImageSequence
 
 from nowcast.errors import InputError
 from nowcast.rendering import write_gif, write_png_strip
+from nowcast.rendering.canvas import Canvas
 from nowcast.rendering.palette import (
     DRY,
     NO_COVERAGE,
@@ -82,6 +83,23 @@ def test_every_panel_shows_its_field_at_every_lead_time_in_order(case, tmp_path)
         for corner, field in zip(corners, fields, strict=True):
             covered = cells(frame, corner)[:50]
             np.testing.assert_array_equal(covered, expected_colours(field[index])[:50])
+
+
+def test_the_gif_holds_every_pixel_of_every_frame_as_it_was_drawn(case, tmp_path, monkeypatch):
+    drawn = []
+    image = Canvas.image
+
+    def remember(canvas):
+        drawn.append(np.array(COLOURS, np.uint8)[canvas.entries])
+        return image(canvas)
+
+    monkeypatch.setattr(Canvas, "image", remember)
+    noise = np.random.default_rng(0).uniform(0, 1, (5, SIDE, SIDE)).astype(np.float32)
+    case["forecasts"] |= {"noise": noise[:4], "late": moving_square(4)[::-1]}
+    frames = gif(tmp_path / "a.gif", case, inputs=noise)
+    assert len(frames) == len(drawn) == 9
+    for frame, expected in zip(frames, drawn, strict=True):
+        np.testing.assert_array_equal(frame, expected)
 
 
 def test_no_coverage_is_hatched_in_its_own_two_colours_in_every_panel(case, tmp_path):

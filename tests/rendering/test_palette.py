@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nowcast.errors import InputError
+from nowcast.radar.units import rain_rate_to_pixel
 from nowcast.rendering.palette import (
     DRY,
     NO_COVERAGE,
@@ -46,6 +47,32 @@ def test_masked_and_nan_pixels_are_no_coverage_whatever_they_hold():
     pixels = np.array([[0.9, np.nan], [0.0, 0.9]], np.float32)
     mask = np.array([[False, True], [False, True]])
     assert rain_classes(pixels, mask).tolist() == [[NO_COVERAGE] * 2, [NO_COVERAGE, 9]]
+
+
+def test_many_pixels_are_binned_and_masked_as_one_by_one():
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(0, 1, (3, 190, 231)).astype(np.float32)
+    pixels[rng.uniform(size=pixels.shape) < 0.02] = np.nan
+    mask = rng.uniform(size=pixels.shape[1:]) < 0.9
+    edges = np.array([rain_rate_to_pixel(rate) for rate in RAIN_EDGES_MM_H]).astype(np.float32)
+    expected = np.searchsorted(edges, pixels, side="right")
+    expected[np.isnan(pixels) | ~mask] = NO_COVERAGE
+    assert pixels.size > 2 * 65_536
+    np.testing.assert_array_equal(rain_classes(pixels, mask), expected)
+    # Not in one piece of memory.
+    np.testing.assert_array_equal(rain_classes(pixels[:, ::2, ::-1]), np.where(
+        np.isnan(pixels), NO_COVERAGE, np.searchsorted(edges, pixels, side="right")
+    )[:, ::2, ::-1])  # fmt: skip
+
+
+def test_stripes_run_diagonally_and_are_as_wide_as_asked():
+    classes = np.full((7, 13), NO_COVERAGE, np.uint8)
+    for width in (1, 2, 5):
+        expected = [
+            [NO_COVERAGE if (x + y) // width % 2 else NO_COVERAGE_STRIPE for x in range(13)]
+            for y in range(7)
+        ]
+        assert hatched(classes, width).tolist() == expected
 
 
 def test_stripes_cover_half_of_what_has_no_coverage_and_nothing_else():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nowcast.device import choose_device
+from nowcast.device import WantedPrecision, choose_device, choose_precision
 from nowcast.errors import InputError
 from nowcast.evaluation.forecast_files import ForecastFile
 from nowcast.memory import keep_freed_memory
@@ -54,6 +54,9 @@ class MethodSettings:
         members: members of the STEPS ensemble.
         ensemble_seed: decides the STEPS ensemble.
         device: where networks run: "auto", "cpu", "cuda".
+        precision: in which networks forecast: "fp32" (float32, the same scores on any machine),
+            "bf16" (autocast to bfloat16: faster where the machine has instructions for it), or
+            "auto", which is bf16 there. Learning on the way is float32.
     """
 
     baselines: tuple[Baseline, ...] = ("persistence", "optical flow")
@@ -63,6 +66,7 @@ class MethodSettings:
     members: int = 20
     ensemble_seed: int = 0
     device: str = "auto"
+    precision: WantedPrecision = "fp32"
 
     def open(self, data: DataSettings, split: str) -> dict[str, Method]:
         """The methods, ready to forecast clips of a split of `data`, by name.
@@ -75,7 +79,7 @@ class MethodSettings:
         checkpoints = self.checkpoints or {}
         groups: tuple[Mapping[str, Method], ...] = (
             {name: self._baseline(name, store) for name in self.baselines},
-            open_networks(checkpoints, data, self.device, self.memel_in_testing),
+            open_networks(checkpoints, data, self.device, self.memel_in_testing, self.precision),
             {
                 name: self._forecast_file(path, store, split)
                 for name, path in (self.forecasts or {}).items()
@@ -113,6 +117,8 @@ class MethodSettings:
             "checkpoints": {name: _file(path) for name, path in (self.checkpoints or {}).items()},
             "forecasts": {name: _file(path) for name, path in (self.forecasts or {}).items()},
         }
+        if self.checkpoints:
+            found["precision"] = choose_precision(self.precision, choose_device(self.device))
         if self.memel_in_testing:
             found["memel_in_testing"] = True
         if "STEPS" in self.baselines:
@@ -146,6 +152,7 @@ def open_networks(
     data: DataSettings,
     device: str = "auto",
     memel_in_testing: bool = False,
+    precision: WantedPrecision = "fp32",
 ) -> dict[str, TrainedNetwork]:
     """Trained networks, ready to forecast clips of `data`, by the names to show them under.
 
@@ -154,11 +161,14 @@ def open_networks(
         data: what they are to forecast.
         device: where they run: "auto", "cpu", "cuda".
         memel_in_testing: see `MethodSettings`.
+        precision: in which they forecast; see `MethodSettings`.
 
     Raises:
         InputError: for a file that is no checkpoint, or one that does not fit.
     """
     keep_freed_memory()
+    place = choose_device(device)
+    chosen = choose_precision(precision, place)
     store, opened = data.open(), {}
     for name, path in checkpoints.items():
         networks = {name: load(path)}
@@ -168,7 +178,7 @@ def open_networks(
             if shown in opened:
                 raise InputError(f"{path}: found the name {shown!r} twice, expected it once")
             _check_fit(trained, path, data, store.shape)
-            trained.network.to(choose_device(device))
+            trained.network.to(place).precision = chosen
             opened[shown] = trained
     if memel_in_testing and not any(name.endswith("-T") for name in opened):
         raise InputError(

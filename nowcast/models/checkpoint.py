@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nowcast.device import WantedPrecision, choose_device, choose_precision
 from nowcast.errors import InputError
 from nowcast.models.build import build_network
 from nowcast.models.network import Network
@@ -123,22 +124,32 @@ class TrainedNetwork:
         return self.network.forecast(frames, lead_times)
 
 
-def load(path: str | os.PathLike[str]) -> TrainedNetwork:
+def load(
+    path: str | os.PathLike[str], device: str = "cpu", precision: WantedPrecision = "fp32"
+) -> TrainedNetwork:
     """Load the network of a checkpoint, ready to forecast; MEmeL layers are left out.
 
     Args:
         path: checkpoint that training wrote, or one of the 2019 PyTorch port's TrajGRU.
+        device: where it runs: "cpu", "cuda", or "auto" for a GPU if there is one.
+        precision: in which it forecasts: "fp32" is float32, the same on any machine; "bf16"
+            autocasts to bfloat16, several times as fast where the machine has instructions for it;
+            "auto" does so there.
 
     Returns:
-        The network on the CPU in evaluation mode, with its description.
+        The network on the device in evaluation mode, with its description.
 
     Raises:
-        InputError: if the file is no such checkpoint or its weights do not fit its description.
+        InputError: if the file is no such checkpoint, its weights do not fit its description, or
+            there is no such device or precision.
     """
+    place = choose_device(device)
+    chosen = choose_precision(precision, place)
     description, content = read_checkpoint(path)
     network = build_network(description.network, description.input_frames, description.lead_times)
     load_weights(network, content, path)
-    return TrainedNetwork(network.eval(), description)
+    network.precision = chosen
+    return TrainedNetwork(network.to(place).eval(), description)
 
 
 def load_weights(network: Network, content: dict[str, Any], path: str | os.PathLike[str]) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from nowcast.device import Precision
 from nowcast.errors import InputError
 from nowcast.models.convgru import NEGATIVE_SLOPE
 from nowcast.models.settings import NetworkSettings
@@ -31,6 +32,9 @@ class Network(nn.Module):
 
     input_frames: int | None = None
     """The one number of frames that it can see; None for any."""
+
+    precision: Precision = "fp32"
+    """How `forecast` computes; `forward` computes as it is called. Weights stay as they are."""
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
@@ -55,13 +59,18 @@ class Network(nn.Module):
     def forecast(self, frames: Tensor, lead_times: int) -> Tensor:
         """Forecast in evaluation mode, without gradient, clipped to [0, 1].
 
-        Frames and forecast are (batch, time, 1, y, x) on any device; the network stays on its own
-        and keeps the mode it was in.
+        Frames and forecast are (batch, time, 1, y, x) on any device and of one floating-point type;
+        the network stays on its own device, computes in its `precision` and keeps the mode it was
+        in.
         """
         training, home = self.training, next(self.parameters())
         self.eval()
         try:
-            with torch.inference_mode():
+            half = self.precision == "bf16"
+            with (
+                torch.inference_mode(),
+                torch.autocast(home.device.type, torch.bfloat16, enabled=half),
+            ):
                 forecast = self(frames.to(home), lead_times).clamp(0, 1)
         finally:
             self.train(training)
@@ -99,11 +108,13 @@ def each_frame(function: Callable[[Tensor], Tensor], sequence: Tensor) -> Tensor
 
 def coordinates_of(frames: Tensor) -> Tensor:
     """Channels x and y, in [−1, 1] over the grid of (…, y, x), and ones: (3, y, x)."""
-    height, width = frames.shape[-2:]
     precise = torch.promote_types(frames.dtype, torch.float32)
-    y = torch.linspace(-1, 1, height, dtype=precise).to(frames).view(height, 1)
-    x = torch.linspace(-1, 1, width, dtype=precise).to(frames).view(1, width)
-    return torch.stack(torch.broadcast_tensors(x, y, torch.ones_like(x)))
+    # Made on the device: a copy from the host would wait for the work before it.
+    y, x = (
+        torch.linspace(-1, 1, side, dtype=precise, device=frames.device).to(frames.dtype)
+        for side in frames.shape[-2:]
+    )
+    return torch.stack(torch.broadcast_tensors(x, y[:, None], torch.ones_like(x)))
 
 
 def _draw_authors_weights(module: nn.Module) -> None:

@@ -12,7 +12,7 @@ from nowcast.training.protocol import pretrain
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = CommandParser("pretrain", "Train a network from its initial weights.")
-    parser.add_function_arguments(pretrain, skip={"inhibition"})
+    parser.add_function_arguments(pretrain, skip={"inhibition", "callbacks"})
     add_memel(parser)
 
     def act(given: Namespace) -> None:

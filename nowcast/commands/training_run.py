@@ -11,6 +11,7 @@ from nowcast.commands.command_line import CommandParser
 from nowcast.errors import InputError
 from nowcast.files import check_place, replacing
 from nowcast.memel import MEmeL
+from nowcast.models.checkpoint import read_checkpoint
 from nowcast.rendering import write_learning_curves, write_monosemanticity
 from nowcast.training.callbacks import read_learning_curve
 from nowcast.training.inhibition import HIDDEN_STATES
@@ -72,6 +73,8 @@ def _stamp(path: Path) -> int | None:
 
 def _leave_record(parser: CommandParser, arguments: Namespace, run: RunSettings) -> None:
     """Write all settings and pictures of the learning curve into the run's folder."""
+    # As the run settled it, so that the same settings repeat it on another machine.
+    arguments.run.precision = read_checkpoint(run.checkpoint)[0].run["precision"]
     with replacing(run.out / "config.yaml") as temporary:
         temporary.write_text(parser.dump(arguments), encoding="utf-8")
     if run.learning_curve.exists():

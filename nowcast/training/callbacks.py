@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import signal
 import threading
 import time
@@ -19,6 +20,9 @@ from nowcast.files import replacing
 log = logging.getLogger("nowcast")
 
 SECONDS_BETWEEN_LINES = 10.0
+
+SECONDS_BETWEEN_LOOKS = 1.0
+"""Reading the loss of a step waits until a GPU has done it."""
 
 
 class LearningCurve(Logger):
@@ -99,10 +103,29 @@ class DropLaterRows(pl.Callback):
 class StepBar(TQDMProgressBar):
     """A progress bar over the steps of the training, for runs on a terminal."""
 
+    shown = -math.inf
+    loss = ""
+
     @property
     def total_train_batches(self) -> int | float:
         """The clips have no end; the training has."""
         return self.trainer.max_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Show how far it is, once a second."""
+        now = time.monotonic()
+        if now - self.shown < SECONDS_BETWEEN_LOOKS and trainer.global_step != trainer.max_steps:
+            return
+        self.shown = now
+        self.loss = f"{float(outputs['loss']):.4g}"
+        self.train_progress_bar.n = trainer.global_step
+        self.train_progress_bar.set_postfix(self.get_metrics(trainer, pl_module))
+
+    def get_metrics(self, *_: Any) -> dict[str, Any]:
+        """What stands behind the bar."""
+        return {"loss": self.loss}
 
 
 class LogLines(pl.Callback):

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from nowcast.errors import InputError
 from nowcast.training.clips import Clip, Clips, RandomClips, SequentialClips, StepBatches
 from nowcast.training.data import DataSettings
-from nowcast.training.loading import ClipLoader, in_order
+from nowcast.training.loading import ClipLoader, SentAhead, in_order
 from nowcast.training.sampling import UNIFORM, SamplingSettings
 
 
@@ -40,7 +40,7 @@ class ClipData(pl.LightningDataModule):
             else None
         )
 
-    def train_dataloader(self) -> ClipLoader:
+    def train_dataloader(self) -> ClipLoader | SentAhead:
         """Clips from the step on at which the trainer stands."""
         trainer = self.trainer
         assert trainer is not None
@@ -60,14 +60,16 @@ class ClipData(pl.LightningDataModule):
         )
         return self._loader(self.training, batches)
 
-    def val_dataloader(self) -> ClipLoader | list[Clip]:
+    def val_dataloader(self) -> ClipLoader | SentAhead | list[Clip]:
         """Validation clips, one batch after the other."""
         if self.validation is None:
             return []
         batches = in_order(len(self.validation), self.settings.batch_size)
         return self._loader(self.validation, batches)
 
-    def _loader(self, clips: Clips, batches: Iterable[Sequence[int]]) -> ClipLoader:
+    def _loader(self, clips: Clips, batches: Iterable[Sequence[int]]) -> ClipLoader | SentAhead:
         assert self.trainer is not None
-        to_cuda = self.trainer.strategy.root_device.type == "cuda"
-        return ClipLoader(clips, batches, self.settings.workers, pinned=to_cuda)
+        device = self.trainer.strategy.root_device
+        if device.type != "cuda":
+            return ClipLoader(clips, batches, self.settings.workers)
+        return SentAhead(ClipLoader(clips, batches, self.settings.workers, pinned=True), device)

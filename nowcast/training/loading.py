@@ -1,8 +1,11 @@
-"""Batches of clips, read ahead of whoever takes them. Which clips these are is `clips`."""
+"""Batches of clips, read and sent ahead of whoever takes them. Which clips these are is `clips`."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
 
 from nowcast.training.clips import Clip, Clips
 
@@ -51,6 +54,47 @@ class ClipLoader:
     def _read(self, batch: Sequence[int]) -> Clip:
         frames, mask = self.clips.batch(batch)
         return (frames.pin_memory(), mask.pin_memory()) if self.pinned else (frames, mask)
+
+
+class SentAhead:
+    """Batches on a device, where the next is being copied while one is computed with.
+
+    Frames and masks stay bytes; what computes makes numbers of them there.
+
+    Args:
+        batches: in page-locked memory, from which a GPU copies beside its computations.
+        device: where to.
+    """
+
+    def __init__(self, batches: ClipLoader, device: torch.device) -> None:
+        self.batches, self.device = batches, device
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Clip]:
+        streams = torch.get_device_module(self.device)
+        copying = streams.Stream(self.device)
+        coming: Clip | None = None
+        for batch in self.batches:
+            # Before the next copy is asked for: it is this one that has to be there.
+            arrived = coming and self._receive(coming, streams, copying)
+            with streams.stream(copying):
+                frames, mask = (field.to(self.device, non_blocking=True) for field in batch)
+            coming = frames, mask
+            if arrived:
+                yield arrived
+        if coming:
+            yield self._receive(coming, streams, copying)
+
+    def _receive(self, batch: Clip, streams: Any, copying: Any) -> Clip:
+        """A batch that what computes waits for, and whose memory the next copies leave to it."""
+        computing = streams.current_stream(self.device)
+        computing.wait_stream(copying)
+        for field in batch:
+            if field.is_cuda:
+                field.record_stream(computing)
+        return batch
 
 
 def in_order(count: int, batch_size: int) -> list[range]:

@@ -8,11 +8,14 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from nowcast import memel
 from nowcast.errors import InputError
 from nowcast.models.checkpoint import KEY, Description
 from nowcast.models.network import Network
+from nowcast.training.adam import adam
 from nowcast.training.data import Clip, split_clip
 from nowcast.training.loss import balanced_loss
+from nowcast.training.run_settings import Compile
 from nowcast.verification.scores import Scores
 
 
@@ -72,6 +75,14 @@ class OptimizationSettings:
         return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, after)))
 
 
+def forecast_losses(
+    network: Network, clip: Clip, input_frames: int, lead_times: int
+) -> tuple[Tensor, Tensor]:
+    """B-MSE and B-MAE of the forecasts of a batch of clips."""
+    inputs, targets, mask = split_clip(clip, input_frames)
+    return balanced_loss(network(inputs, lead_times), targets, mask)
+
+
 class NowcastModule(pl.LightningModule):
     """Trains a network on clips with the benchmark's balanced loss.
 
@@ -79,6 +90,7 @@ class NowcastModule(pl.LightningModule):
         network: what is trained, with MEmeL layers inserted or not.
         optimization: how.
         description: what its checkpoints say of themselves.
+        compilation: of the training steps; validation and probes are never compiled.
     """
 
     def __init__(
@@ -86,22 +98,38 @@ class NowcastModule(pl.LightningModule):
         network: Network,
         optimization: OptimizationSettings,
         description: Description,
+        compilation: Compile = "none",
     ) -> None:
         super().__init__()
         self.network = network
         self.optimization = optimization
         self.description = description
+        self._layers = list(memel.inserted(network).values())
+        self._compiled = (
+            None
+            if compilation == "none"
+            else torch.compile(forecast_losses, mode=compilation, dynamic=False)
+        )
 
     def training_step(self, clip: Clip, batch_index: int) -> Tensor:
         """Loss of a batch of clips."""
-        inputs, targets, mask = split_clip(clip, self.description.input_frames)
-        prediction = self.network(inputs, self.description.lead_times)
-        squared, absolute = balanced_loss(prediction, targets, mask)
-        self.log("train_balanced_mse", squared.detach(), batch_size=len(targets))
-        self.log("train_balanced_mae", absolute.detach(), batch_size=len(targets))
+        losses = forecast_losses
+        if self._compiled is not None and self._as_in_most_steps():
+            torch.compiler.cudagraph_mark_step_begin()
+            losses = self._compiled
+        squared, absolute = losses(
+            self.network, clip, self.description.input_frames, self.description.lead_times
+        )
+        # None of them in Lightning's progress bar, which reads its values in every step.
+        self.log("train_balanced_mse", squared.detach(), batch_size=len(clip[0]))
+        self.log("train_balanced_mae", absolute.detach(), batch_size=len(clip[0]))
         loss = (squared + absolute) * self.optimization.loss_scale
-        self.log("train_loss", loss.detach(), prog_bar=True, batch_size=len(targets))
+        self.log("train_loss", loss.detach(), batch_size=len(clip[0]))
         return loss
+
+    def _as_in_most_steps(self) -> bool:
+        """Not where MEmeL layers begin their statistics or are watched; to be compiled once."""
+        return all(layer.mean.numel() and layer.observer is None for layer in self._layers)
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
@@ -129,9 +157,7 @@ class NowcastModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam with the settings' schedule, stepped every training step."""
         settings = self.optimization
-        optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=settings.learning_rate, betas=settings.betas
-        )
+        optimizer = adam(self.network.parameters(), settings.learning_rate, settings.betas)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate_at)
         return {
             "optimizer": optimizer,

@@ -36,6 +36,7 @@ from nowcast.training.callbacks import (
 )
 from nowcast.training.data import DataSettings
 from nowcast.training.data_module import ClipData
+from nowcast.training.execution import check_compiler, settled_precision
 from nowcast.training.inhibition import (
     Inhibition,
     check_layers,
@@ -45,7 +46,7 @@ from nowcast.training.inhibition import (
 )
 from nowcast.training.module import NowcastModule, OptimizationSettings
 from nowcast.training.monosemanticity import LogMonosemanticity
-from nowcast.training.resuming import plain, steps_done
+from nowcast.training.resuming import begun_run, plain, steps_done
 from nowcast.training.run_settings import RunSettings
 from nowcast.training.sampling import UNIFORM, SamplingSettings
 from nowcast.training.update_log import LogUpdateEffects
@@ -60,6 +61,7 @@ def pretrain(
     run: RunSettings,
     inhibition: Inhibition | None = None,
     sampling: SamplingSettings = UNIFORM,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train a network from its initial weights, with MEmeL or without.
 
@@ -70,6 +72,7 @@ def pretrain(
         run: where.
         inhibition: settings of the MEmeL layers; None trains without.
         sampling: which clips are drawn more often, and how they are changed.
+        callbacks: what else watches the training; they change nothing of its outcome.
 
     Returns:
         Path of the checkpoint.
@@ -82,7 +85,7 @@ def pretrain(
     model = build_network(network, data.input_frames, data.lead_times)
     if inhibition is not None:
         insert_layers(model, inhibition)
-    return _train(model, data, optimization, run, inhibition, sampling, started_from=None)
+    return _train(model, data, optimization, run, inhibition, sampling, None, callbacks)
 
 
 def finetune(
@@ -157,12 +160,15 @@ def _train(
     inhibition: Inhibition | None,
     sampling: SamplingSettings,
     started_from: dict[str, Any] | None,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     if run.probe_every and inhibition is None:
         raise InputError(
             f"run: probe_every is {run.probe_every} in a training without MEmeL, expected 0"
         )
     store = data.open()
+    begun = begun_run(run.checkpoint)
+    precision = settled_precision(run, begun[0].run.get("precision") if begun else None)
     description = Description(
         network=model.settings,
         step_minutes=data.step_minutes,
@@ -183,12 +189,12 @@ def _train(
                 "sampling": asdict(sampling),
                 "optimization": asdict(optimization),
                 "seed": run.seed,
-                "precision": run.precision,
+                "precision": precision,
                 "started_from": started_from,
             }
         ),
     )
-    done = steps_done(run.checkpoint, description)
+    done = steps_done(run.checkpoint, begun, description)
     if done >= optimization.steps:
         log.info("%s: all %s steps are done", run.checkpoint, f"{done:,}")
         return run.checkpoint
@@ -196,7 +202,7 @@ def _train(
     check_crop(model.settings, sampling)
     check_layers(model, data.batch_size, description.frame_shape)
     clips = ClipData(data, run.seed, optimization.steps, run.valid_clips, sampling)
-    instruments: list[Callback] = []
+    instruments = list(callbacks)
     if run.profile_clips:
         instruments.append(LogMonosemanticity(data, run.profile_clips, inhibition))
     if run.probe_every:
@@ -206,20 +212,24 @@ def _train(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.pytorch")
     try:
-        trainer = _trainer(optimization, run, instruments)
+        trainer = _trainer(optimization, run, precision, instruments)
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"run: accelerator {run.accelerator!r} with {run.devices} devices: {reason}"
         ) from error
+    check_compiler(run, trainer.strategy.root_device)
     run.out.mkdir(parents=True, exist_ok=True)
-    module = NowcastModule(model, optimization, description)
+    module = NowcastModule(model, optimization, description, run.compile)
     trainer.fit(module, clips, ckpt_path=run.checkpoint if done else None, weights_only=True)
     return run.checkpoint
 
 
 def _trainer(
-    optimization: OptimizationSettings, run: RunSettings, instruments: Sequence[Callback]
+    optimization: OptimizationSettings,
+    run: RunSettings,
+    precision: Any,
+    instruments: Sequence[Callback],
 ) -> pl.Trainer:
     callbacks: list[Callback] = [
         DropLaterRows(),
@@ -236,7 +246,7 @@ def _trainer(
         accelerator=run.accelerator,
         devices=run.devices,
         num_nodes=run.nodes,
-        precision=run.precision,
+        precision=precision,
         max_steps=optimization.steps,
         max_epochs=-1,
         val_check_interval=run.validate_every if run.valid_clips else None,

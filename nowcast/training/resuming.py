@@ -11,11 +11,26 @@ from nowcast.models.checkpoint import Description, read_checkpoint
 log = logging.getLogger("nowcast")
 
 
-def steps_done(checkpoint: Path, description: Description) -> int:
-    """Step of the checkpoint to go on from, 0 where there is none; refuse one of other settings."""
-    if not checkpoint.exists():
+Begun = tuple[Description, dict[str, Any]]
+"""What the checkpoint of a run says of itself, and its content."""
+
+
+def begun_run(checkpoint: Path) -> Begun | None:
+    """The run whose newest checkpoint this is; None where there is none."""
+    return read_checkpoint(checkpoint) if checkpoint.exists() else None
+
+
+def steps_done(checkpoint: Path, begun: Begun | None, description: Description) -> int:
+    """Step of the checkpoint to go on from, 0 where there is none; refuse one of other settings.
+
+    Args:
+        checkpoint: its path.
+        begun: what it holds.
+        description: of the run that is asked for.
+    """
+    if begun is None:
         return 0
-    found, content = read_checkpoint(checkpoint)
+    found, content = begun
     wanted, had = (_flat(plain(d.as_entry())) for d in (description, found))
     steps = "run.optimization.steps"
     if wanted["run.optimization.decay"] == "step" and wanted[steps] > had.get(steps, 0):

@@ -6,6 +6,9 @@ from typing import Literal
 
 from nowcast.errors import InputError
 
+Precision = Literal["auto", "32-true", "bf16-mixed"]
+Compile = Literal["none", "default", "reduce-overhead"]
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -25,7 +28,11 @@ class RunSettings:
         accelerator: "auto", "cpu", "gpu", or another that Lightning knows.
         devices: how many of them, or "auto".
         nodes: machines that train together.
-        precision: "32-true", or "bf16-mixed" for autocast to bfloat16.
+        precision: "32-true"; "bf16-mixed" for autocast to bfloat16; or "auto", in which a run that
+            goes on keeps its own, and a new one takes bf16-mixed where the device computes it fast.
+        compile: "default" has torch.compile make code of the training step's forecast and loss, in
+            minutes and once; "reduce-overhead" makes CUDA graphs of it, for small frames on a GPU,
+            where starting the work takes longer than the work. Weights differ by rounding.
     """
 
     out: Path
@@ -39,7 +46,8 @@ class RunSettings:
     accelerator: str = "auto"
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
+    compile: Compile = "none"
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -19,6 +19,7 @@ from nowcast.models.build import build_network
 from nowcast.models.checkpoint import load_weights, read_checkpoint
 from nowcast.models.network import Network
 from nowcast.progress import progress
+from nowcast.training.adam import adam
 from nowcast.training.data import DataSettings, RandomClips, split_clip
 from nowcast.training.inhibition import HIDDEN_STATES, insert_layers, keep_statistics
 from nowcast.training.loss import balanced_loss
@@ -137,7 +138,7 @@ def _optimizer(
     """An optimizer that takes the next step of a checkpoint, or of plain gradient descent."""
     if kind == "sgd":
         return torch.optim.SGD(network.parameters(), lr=settings.learning_rate)
-    optimizer = torch.optim.Adam(network.parameters(), betas=settings.betas)
+    optimizer = adam(network.parameters(), settings.learning_rate, settings.betas)
     if saved := content.get("optimizer_states"):
         optimizer.load_state_dict(saved[0])
     for group in optimizer.param_groups:

@@ -19,7 +19,8 @@ def data(store, **changes):
 
 def run(out, **changes):
     wanted = {"out": out, "validate_every": 4, "valid_clips": 2, "checkpoint_every": 3,
-              "log_every": 1, "accelerator": "cpu", "devices": 1}  # fmt: skip
+              "log_every": 1, "accelerator": "cpu", "devices": 1,
+              "precision": "32-true"}  # fmt: skip
     return RunSettings(**(wanted | changes))
 
 

@@ -12,6 +12,7 @@ from nowcast.errors import InputError
 from nowcast.training.clips import StepBatches
 from nowcast.training.data import DataSettings, RandomClips, SequentialClips, split_clip
 from nowcast.training.data_module import ClipData
+from nowcast.training.loading import ClipLoader, SentAhead
 from nowcast.training.sampling import UNIFORM
 
 
@@ -133,6 +134,17 @@ def test_split_clip_gives_pixel_values_and_the_mask_of_the_targets(store):
     assert mask.dtype == torch.bool
     assert not mask[..., 0].any()
     assert mask[..., 1:].all()
+
+
+def test_a_gpu_is_sent_batches_from_page_locked_memory(store):
+    data = ClipData(settings(store), 0, 1, 2)
+    data.trainer = trainer_at(0)
+    loaders = [data.train_dataloader(), data.val_dataloader()]
+    assert [(type(loader), loader.pinned) for loader in loaders] == [(ClipLoader, False)] * 2
+    data.trainer.strategy.root_device = torch.device("cuda", 1)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        assert (type(loader), loader.device) == (SentAhead, torch.device("cuda", 1))
+        assert loader.batches.pinned
 
 
 def test_a_time_step_that_is_not_the_stores_is_refused_and_no_clip_is_said(store):

@@ -42,10 +42,7 @@ def time_rounds(
     Raises:
         InputError: for a number of rounds that makes no sense.
     """
-    if repeats < 1 or warmup < 0:
-        raise InputError(
-            f"rounds: found repeats={repeats} and warmup={warmup}, expected at least 1 and 0"
-        )
+    check_rounds(repeats, warmup)
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     collecting = gc.isenabled()
     gc.collect()
@@ -67,3 +64,15 @@ def time_rounds(
         if collecting:
             gc.enable()
     return {name: tuple(values) for name, values in seconds.items()}
+
+
+def check_rounds(repeats: int, warmup: int) -> None:
+    """Refuse a number of rounds that makes no sense, before work is prepared for them.
+
+    Raises:
+        InputError: as `time_rounds` raises it.
+    """
+    if repeats < 1 or warmup < 0:
+        raise InputError(
+            f"rounds: found repeats={repeats} and warmup={warmup}, expected at least 1 and 0"
+        )

@@ -1,18 +1,25 @@
 """Part train: a training step of the network beside the plain way of writing it."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Literal, get_args
 
 import torch
 
+from nowcast.benchmarks.own_process import own_processes
 from nowcast.benchmarks.plain import plain_copy, plain_forward
 from nowcast.benchmarks.report import Report, Row
-from nowcast.benchmarks.rounds import time_rounds
-from nowcast.benchmarks.training_step import StepShape, TrainingStep
+from nowcast.benchmarks.rounds import check_rounds, time_rounds
+from nowcast.benchmarks.training_step import StepShape, TrainingStep, own_step
 from nowcast.device import choose_device
+from nowcast.errors import InputError
 from nowcast.memory import keep_freed_memory
 from nowcast.models.encoder_forecaster import EncoderForecaster
 
-PLAIN = "plain fp32"
+Variant = Literal[
+    "plain fp32", "plain fp32, inputs at once", "plain fp32, memory kept", "ours fp32", "ours bf16"
+]
+PLAIN: Variant = "plain fp32"
 
 
 def measure_training(
@@ -21,14 +28,16 @@ def measure_training(
     batch: int = 4,
     input_frames: int = 5,
     lead_times: int = 20,
+    variants: tuple[Variant, ...] = get_args(Variant),
     repeats: int = 5,
     warmup: int = 1,
     device: str = "auto",
 ) -> Report:
     """Time a training step: plain float32, ours in float32, ours under bfloat16 autocast.
 
-    All start from the same weights and see the same made-up frames. The memory settings of training
-    on a CPU are those of the whole process, so the plain opponent has them too.
+    All start from the same weights and see the same made-up frames, each in a process of its own.
+    There the plain opponent has the C library as it comes, ours the memory settings of training on
+    a CPU; a plain step with these settings shows what they give.
 
     Args:
         hidden: channels of the ConvGRU states, finest level first; the convolutions between levels
@@ -37,39 +46,81 @@ def measure_training(
         batch: clips in a step.
         input_frames: frames that the network sees.
         lead_times: frames that it forecasts.
+        variants: which steps; those that keep freed memory keep their peak while others run, so
+            that memory may not be enough for all at once.
         repeats: rounds that are timed.
         warmup: rounds before them that are not.
         device: where networks run: "auto", "cpu", "cuda".
 
+    Returns:
+        Seconds of the steps; as facts the peak memory of each variant's process, or on a GPU what
+        it allocated there, and the losses in the last round, which show that all compute the same.
+
     Raises:
         InputError: for a setting that makes no sense.
+        ChildProcessError: a step failed.
     """
     settings = dict(locals())
     shape = StepShape(hidden, side, batch, input_frames, lead_times)
+    check_rounds(repeats, warmup)
+    if not variants:
+        raise InputError("variants: found none, expected at least one")
     place = choose_device(device)
     gflop = shape.step_gflop()
-    keep_freed_memory()
-    torch.manual_seed(0)
-    network = EncoderForecaster(shape.network).to(place)
-    steps = {}
-    for name, inputs_at_once in ((PLAIN, False), ("plain fp32, inputs at once", True)):
-        plain = plain_copy(network)
-        forward = partial(plain_forward, plain, inputs_at_once=inputs_at_once)
-        steps[name] = TrainingStep(plain, forward, shape, bf16=False)
-    for name, bf16 in (("ours fp32", False), ("ours bf16", True)):
-        own = EncoderForecaster(shape.network).to(place)
-        own.load_state_dict(network.state_dict())
-        steps[name] = TrainingStep(own, own, shape, bf16=bf16)
-    seconds = time_rounds(steps, repeats, warmup, "training steps")
+    builds: dict[Variant, Callable[[], TrainingStep]] = {
+        PLAIN: partial(plain_step, shape, place),
+        "plain fp32, inputs at once": partial(plain_step, shape, place, inputs_at_once=True),
+        "plain fp32, memory kept": partial(plain_step, shape, place, memory_kept=True),
+        "ours fp32": partial(own_step, shape, place, bf16=False),
+        "ours bf16": partial(own_step, shape, place, bf16=True),
+    }
+    with own_processes({name: builds[name] for name in variants}) as steps:
+        before = _in_mb(steps[variants[0]].ask(TrainingStep.peak_memory))
+        seconds = time_rounds(steps, repeats, warmup, "training steps")
+        losses = {name: step.ask(_loss) for name, step in steps.items()}
+        peaks = {name: _in_mb(step.ask(TrainingStep.peak_memory)) for name, step in steps.items()}
     rows = [
         Row(
             name,
             seconds[name],
             gflop,
             "GFLOP",
-            compared_with=None if name == PLAIN else PLAIN,
-            ceiling="bf16" if step.bf16 else "fp32",
+            compared_with=PLAIN if name != PLAIN and PLAIN in variants else None,
+            ceiling="bf16" if "bf16" in name else "fp32",
         )
-        for name, step in steps.items()
+        for name in seconds
     ]
-    return Report("train", settings, tuple(rows), {"GFLOP of a step": gflop})
+    facts = {
+        "GFLOP of a step": gflop,
+        "loss of the last step": losses,
+        "peak memory, MB": peaks,
+        "of it before the first step, MB": before,
+    }
+    return Report("train", settings, tuple(rows), facts)
+
+
+def plain_step(
+    shape: StepShape, device: torch.device, inputs_at_once: bool = False, memory_kept: bool = False
+) -> TrainingStep:
+    """The opponent's step, from the weights that `own_step` starts from.
+
+    Args:
+        shape: of the step.
+        device: where it runs.
+        inputs_at_once: see `plain_forward`.
+        memory_kept: whether to give the process the memory settings that ours has.
+    """
+    if memory_kept:
+        keep_freed_memory()
+    torch.manual_seed(0)
+    plain = plain_copy(EncoderForecaster(shape.network)).to(device)
+    forward = partial(plain_forward, plain, inputs_at_once=inputs_at_once)
+    return TrainingStep(plain, forward, shape, bf16=False, optimizer=torch.optim.Adam)
+
+
+def _loss(step: TrainingStep) -> float:
+    return float(step.loss)
+
+
+def _in_mb(peak: int | None) -> float | str:
+    return "not known here" if peak is None else peak / 1e6

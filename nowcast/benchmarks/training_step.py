@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from nowcast.benchmarks.machine import wait_for
+from nowcast.benchmarks.peak_memory import own_peak_memory
 from nowcast.errors import InputError
+from nowcast.memory import keep_freed_memory
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
+from nowcast.training.adam import adam
 from nowcast.training.loss import balanced_loss
 from nowcast.training.module import OptimizationSettings
 
@@ -88,7 +91,13 @@ class TrainingStep:
         forward: computes the forecast from inputs and the number of lead times.
         shape: of the step.
         bf16: whether to autocast to bfloat16.
+        optimizer: makes Adam of weights, learning rate and betas; that of training by default.
+
+    Attributes:
+        loss: of the last step, before its update.
     """
+
+    loss: Tensor
 
     def __init__(
         self,
@@ -96,13 +105,14 @@ class TrainingStep:
         forward: Callable[[Tensor, int], Tensor],
         shape: StepShape,
         bf16: bool,
+        optimizer: Callable[..., torch.optim.Optimizer] = adam,
     ) -> None:
         self.network, self.forward, self.shape, self.bf16 = network, forward, shape, bf16
         self.settings = OptimizationSettings()
         self.device = next(network.parameters()).device
         self.past, self.future, self.mask = shape.frames(self.device)
-        self.optimizer = torch.optim.Adam(
-            network.parameters(), lr=self.settings.learning_rate, betas=self.settings.betas
+        self.optimizer = optimizer(
+            network.parameters(), self.settings.learning_rate, self.settings.betas
         )
 
     def __call__(self) -> None:
@@ -117,3 +127,30 @@ class TrainingStep:
             torch.nn.utils.clip_grad_norm_(part.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         wait_for(self.device)
+        self.loss = loss.detach()
+
+    def peak_memory(self) -> int | None:
+        """Largest memory so far in bytes: of a GPU what was allocated, else of the process.
+
+        None where the system does not tell.
+        """
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return own_peak_memory()
+
+
+def own_step(shape: StepShape, device: torch.device, bf16: bool) -> TrainingStep:
+    """Our step, in a process that is made to keep freed memory as training makes it.
+
+    Args:
+        shape: of the step.
+        device: where it runs.
+        bf16: see `TrainingStep`.
+
+    Returns:
+        A step from the same weights each time.
+    """
+    keep_freed_memory()
+    torch.manual_seed(0)
+    network = EncoderForecaster(shape.network).to(device)
+    return TrainingStep(network, network, shape, bf16=bf16)

@@ -12,6 +12,7 @@ from nowcast.benchmarks.data import decode_clip
 from nowcast.benchmarks.plain import plain_copy, plain_forward
 from nowcast.benchmarks.rounds import time_rounds
 from nowcast.benchmarks.training_step import StepShape, TrainingStep
+from nowcast.commands.benchmark import PARTS as ALL_PARTS
 from nowcast.commands.benchmark import main
 from nowcast.device import choose_device
 from nowcast.errors import InputError
@@ -107,6 +108,7 @@ def test_rows_are_the_variants_of_the_part(measured):
             "train": {
                 "plain fp32": None,
                 "plain fp32, inputs at once": "plain fp32",
+                "plain fp32, memory kept": "plain fp32",
                 "ours fp32": "plain fp32",
                 "ours bf16": "plain fp32",
             },
@@ -134,6 +136,15 @@ def test_rows_are_the_variants_of_the_part(measured):
             },
         }[part]
     )
+    if part == "train":
+        losses, peaks = (
+            found["facts"][name] for name in ("loss of the last step", "peak memory, MB")
+        )
+        assert list(losses) == list(peaks) == list(compared)
+        # A network that has not been updated has another loss.
+        for name, loss in losses.items():
+            assert loss == pytest.approx(losses["plain fp32"], rel=1e-3 if "bf16" in name else 2e-6)
+        assert min(peaks.values()) >= found["facts"]["of it before the first step, MB"] * 0.9 > 90
     if part == "memel":
         # Three encoder layers see the input frames, three forecaster layers the lead times.
         calls = found["facts"]["calls per step"]
@@ -167,7 +178,7 @@ def convolution_gflop(shape):
         total += past * down * (2 if level == 0 else 3)
         i2h = 2 * pixels * features * 3 * hidden * 9
         h2h = 2 * pixels * hidden * 3 * hidden * settings.state_kernels[level] ** 2
-        total += past * 3 * i2h + (past - 1) * 3 * h2h + 2 * h2h + future * 3 * h2h
+        total += past * 3 * i2h + (past - 1) * 3 * h2h + future * 3 * h2h
         if level + 1 < len(settings.hidden):
             total += future * 3 * 2 * pixels * settings.up_features[level + 1] * 3 * hidden * 9
         total += future * 3 * 2 * pixels * hidden * up * settings.up_kernels[level] ** 2
@@ -258,6 +269,7 @@ def test_rounds_run_variants_in_turn_and_leave_the_warmup_out(monkeypatch):
         (["train", *TINY[:1], "--side=100"], "side: found 100, expected a multiple of 30"),
         (["train", *TINY, "--batch=0"], "batch: found 0, expected at least 1"),
         (["train", *TINY, "--repeats=0"], "found repeats=0"),
+        (["train", *TINY, "--variants=[]"], "variants: found none"),
         (["train", *TINY, "--device=nonsense"], "device: found 'nonsense'"),
         (["memel", *TINY, "--tops=[1, 7]"], "expected numbers from 1 to the 6 activations"),
         (["data", "--clip_length=0"], "clip_length=0, batches_per_round=50"),
@@ -277,13 +289,13 @@ def test_wrong_settings_are_one_line_and_write_nothing(arguments, message, tmp_p
 
 def test_unknown_parts_are_refused_and_help_names_the_parts(capsys):
     assert main(["memory"]) == 2
-    parts = "train, memel, adapters, data, verification, flow"
+    parts = ", ".join(ALL_PARTS)
     assert capsys.readouterr().err == f"error: found no part 'memory', expected {parts}\n"
     assert main([]) == 2
     assert capsys.readouterr().err.startswith("usage: benchmark PART")
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"\n  {part} " in shown for part in PARTS)
+    assert all(f"\n  {part} " in shown for part in ALL_PARTS)
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_anything_is_timed(tmp_path, capsys):

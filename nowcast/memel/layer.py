@@ -330,9 +330,9 @@ class MEmeL(nn.Module):
             )
         else:
             # Kept beyond the present call, which may be one that knows no training.
-            with (
-                torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
-            ):
+            compiling = torch.compiler.is_compiling()  # Which knows nothing of inference mode.
+            inference = not compiling and torch.is_inference_mode_enabled()
+            with torch.inference_mode(False) if inference else nullcontext():
                 self.mean = arrangement.statistic(self.mean)
                 self.variance = arrangement.statistic(self.variance)
 

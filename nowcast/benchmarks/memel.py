@@ -1,11 +1,13 @@
 """Part memel: a training step with MEmeL layers over one without, and forecasts after removal."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 import torch
 
 from nowcast import memel
+from nowcast.benchmarks.layer_clock import LayerClock
 from nowcast.benchmarks.machine import wait_for
 from nowcast.benchmarks.report import Report, Row
 from nowcast.benchmarks.rounds import time_rounds
@@ -31,8 +33,10 @@ def measure_memel(
 ) -> Report:
     """Time training steps with a MEmeL layer behind every ConvGRU and without.
 
-    The layers inhibit from the first step on. Forecasts of a network whose layers were removed are
-    timed beside those of one that never had any.
+    The layers inhibit from the first step on. They are timed by themselves, too: a further step in
+    each round tells what it spends in them, forward and backward, far less than what whole steps
+    scatter by. Forecasts of a network whose layers were removed are timed beside those of one that
+    never had any.
 
     Args:
         hidden: channels of the ConvGRU states, finest level first; the convolutions between levels
@@ -68,10 +72,13 @@ def measure_memel(
     for precision in precisions:
         without = f"{precision}, without"
         steps = {without: _step(shape, place, precision, top=None)}
-        steps |= {
-            f"{precision}, top {top}": _step(shape, place, precision, top=top) for top in tops
-        }
-        seconds = time_rounds(steps, repeats, warmup, f"training steps, {precision}")
+        clocks: dict[str, LayerClock] = {}
+        for top in tops:
+            name = f"{precision}, top {top}"
+            steps[name] = _step(shape, place, precision, top)
+            clocks[f"{name}, in the layers"] = LayerClock(_step(shape, place, precision, top))
+        variants: dict[str, Callable[[], None]] = {**steps, **clocks}
+        seconds = time_rounds(variants, repeats, warmup, f"training steps, {precision}")
         for name, step in steps.items():
             base = None if name == without else without
             rows.append(Row(name, seconds[name], gflop, "GFLOP", base, ceiling=precision))
@@ -79,6 +86,8 @@ def measure_memel(
                 layers = memel.inserted(step.network)
                 steps_done = warmup + repeats
                 calls[name] = [int(layer.calls) / steps_done for layer in layers.values()]
+        for name, clock in clocks.items():
+            rows.append(Row(name, tuple(clock.seconds[warmup:]), clock.calls, "calls", without))
     rows += _forecasts_after_removal(shape, place, tops[0], repeats, warmup)
     facts = {
         "GFLOP of a step": gflop,

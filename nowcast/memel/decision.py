@@ -13,6 +13,7 @@ from torch import Tensor
 from nowcast.memel.arrangement import Arrangement
 from nowcast.memel.inhibition import Deactivate
 
+_backward_number = torch._C._current_graph_task_id
 _saved_tensors_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 FINGERPRINT = 64
@@ -156,7 +157,7 @@ class Decisions:
 
     def _earlier(self, z: Tensor, fits: Callable[[tuple[int, ...]], bool]) -> tuple[int, Kept]:
         """Number and decision of the earlier call, with a shape that fits, whose z this is."""
-        backward = torch._C._current_graph_task_id()
+        backward = _backward_number()
         if backward != self._backward:
             self._backward, self._repeated = backward, set()
         order = sorted(
@@ -196,7 +197,7 @@ def watcher() -> Any:
 
 def in_backward() -> bool:
     """Whether the present call happens inside a backward pass."""
-    return torch._C._current_graph_task_id() != -1
+    return _backward_number() != -1
 
 
 def _fingerprint(z: Tensor, arrangement: Arrangement) -> Tensor:

@@ -2,28 +2,26 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.compiler import is_compiling
 
 from nowcast.memel.arrangement import Arrangement, Neurons, Per, arrange, check_mask
 from nowcast.memel.decision import Decision, Decisions, in_backward, watcher
 from nowcast.memel.inhibition import most_monosemantic
-from nowcast.memel.samples import mean_of_samples, over_processes, several_processes
+from nowcast.memel.running_statistics import RunningStatistics
+from nowcast.memel.samples import over_processes, several_processes
 from nowcast.memel.scalars import choose, number
 from nowcast.memel.scale import compensated, monosemantic_scale, update_statistics
-from nowcast.memel.threshold import move_threshold, normal_quantile
-
-STATISTICS = ("mean", "variance", "calls", "count")
-"""Names of the layer's buffers, in its contract with checkpoints."""
+from nowcast.memel.threshold import move_threshold
 
 Observer = Callable[[Tensor, Decision], None]
 """Is handed the activations of each call, and what the layer decided."""
 
 
-class MEmeL(nn.Module):
+class MEmeL(RunningStatistics):
     """Monosemanticity-based emergence learning (Algorithm 2 of the paper, D.2).
 
     In training, the activations with the largest monosemantic scale are set to their neuron's mean
@@ -72,12 +70,6 @@ class MEmeL(nn.Module):
         ValueError: for a setting that is out of range.
     """
 
-    mean: Tensor
-    variance: Tensor
-    calls: Tensor
-    count: Tensor
-    threshold: Tensor | None
-
     def __init__(
         self,
         top: int = 1,
@@ -91,7 +83,6 @@ class MEmeL(nn.Module):
         share: float | None = None,
         synchronize: bool = True,
     ) -> None:
-        super().__init__()
         for name, value, least in (
             ("top", top, 1),
             ("epsilon", epsilon, 0.0),
@@ -112,6 +103,7 @@ class MEmeL(nn.Module):
             )
         if share is not None and not 0 < share < 1:
             raise ValueError(f"MEmeL: share must be between 0 and 1, found {share}")
+        super().__init__(share)
         self.top = top
         self.per: Per = per
         self.delta = delta
@@ -120,14 +112,7 @@ class MEmeL(nn.Module):
         self.late_start = late_start
         self.neurons: Neurons = neurons
         self.in_evaluation = in_evaluation
-        self.share = share
         self.synchronize = synchronize
-        # The shape is that of the first activations seen, or of a loaded checkpoint.
-        self.register_buffer("mean", torch.empty(0))
-        self.register_buffer("variance", torch.empty(0))
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("threshold", None if share is None else normal_quantile(share))
         self.mask: Tensor | None = None
         """Padding mask of the present call, where `forward` is given none."""
         self.batch: int | None = None
@@ -151,7 +136,7 @@ class MEmeL(nn.Module):
                 asks for more activations than there are, or if the mask does not fit.
         """
         keep = None
-        eager = not torch.compiler.is_compiling()
+        eager = not is_compiling()
         if self.script is not None:
             decision = self._next_of_script(z)
         elif self.rests() or not z.numel():
@@ -160,8 +145,13 @@ class MEmeL(nn.Module):
             keep = self._decisions.of(z)
             decision = keep.decision
         else:
-            decision = self._decide(z.detach(), self.mask if mask is None else mask, eager)
-            if eager and (watching := watcher()) is not None:
+            watching = watcher() if eager else None
+            seen = watching is not None or self.observer is not None
+            decided = self._decide(z.detach(), self.mask if mask is None else mask, eager, seen)
+            if decided is None:
+                return z
+            decision = decided
+            if watching is not None:
                 keep = self._decisions.keep(decision, z, watching)
         if self.observer is not None:
             self.observer(z.detach(), decision)
@@ -198,14 +188,6 @@ class MEmeL(nn.Module):
             mean, variance = (s.view(-1, *[1] * (z.ndim - 2)) for s in (mean, variance))
         return monosemantic_scale(z, mean, variance, self.epsilon)
 
-    def reset(self) -> None:
-        """Forget all statistics, as if no call had been made."""
-        self.mean, self.variance = self.mean.new_empty(0), self.variance.new_empty(0)
-        self.calls.zero_()
-        self.count.zero_()
-        if self.share is not None and self.threshold is not None:
-            self.threshold.copy_(normal_quantile(self.share))
-
     def extra_repr(self) -> str:
         """Settings, for `print(model)`."""
         return (
@@ -215,18 +197,22 @@ class MEmeL(nn.Module):
             f"synchronize={self.synchronize}"
         )
 
-    def _decide(self, z: Tensor, mask: Tensor | None, eager: bool) -> Decision:
-        """Select by the statistics as they stand; in training, take `z` into them afterwards."""
+    def _decide(self, z: Tensor, mask: Tensor | None, eager: bool, seen: bool) -> Decision | None:
+        """Select by the statistics as they stand; in training, take `z` into them afterwards.
+
+        Before late start nothing is selected where that is known and not `seen` by anybody.
+        """
         # One pass, few calls: in a recurrent network this runs many times a step, on a cold cache.
         if mask is not None:
             check_mask(mask, z, self.neurons)
         arrangement = arrange(z, self.neurons, self.per if self.share is None else None, eager)
-        whole_mean: Tensor = self._buffers["mean"]  # type: ignore[assignment]
-        if whole_mean.stride() != arrangement.neuron_strides or (
-            whole_mean.shape != arrangement.neuron_shape
-        ):
-            self._fit_statistics(z, arrangement, mask)
+        if self.share is None and self.top > (columns := arrangement.row_layout[0][1]):
+            raise ValueError(f"MEmeL: top={self.top} of {columns} activations per {self.per}")
         buffers: dict[str, Any] = self._buffers
+        if buffers["mean"].stride() != arrangement.neuron_strides or (
+            buffers["mean"].shape != arrangement.neuron_shape
+        ):
+            self._fit(z, arrangement, mask, self.synchronize and several_processes())
         mean = buffers["mean"].as_strided(*arrangement.flat_layout)
         variance = buffers["variance"].as_strided(*arrangement.flat_layout)
         calls, count = number(buffers["calls"], eager), number(buffers["count"], eager)
@@ -239,24 +225,25 @@ class MEmeL(nn.Module):
             deviations.masked_fill_(padding, 0.0)
         if training:
             sums = deviations.sum(arrangement.sample_dimensions)
-        squares = torch.mul(deviations, deviations, out=deviations)
+        squares = deviations.mul_(deviations)
         if training:
             sums_of_squares = squares.sum(arrangement.sample_dimensions)
-        phi = squares.div_(compensated(variance, self.epsilon))
-        if mask is not None:
-            phi.sub_(padding.to(phi.dtype))  # From 0 to −1; filling takes ten times as long.
-        if mean.ndim > 1:
-            mean, variance = mean.view(-1), variance.view(-1)
-        phi = phi.view(arrangement.row_layout[0])
+        decision = None
         started = (calls >= self.late_start) & (count >= 2)
-        if threshold is None:
-            decision = self._select_top(z, phi, mean, arrangement, started, mask is not None)
-        else:
-            decision = self._select_above(z, phi, mean, arrangement, started)
+        if threshold is not None or seen or started is not False:
+            phi = squares.div_(compensated(variance, self.epsilon))
+            if mask is not None:
+                phi.sub_(padding.to(phi.dtype))  # From 0 to −1; filling takes ten times as long.
+            if phi.shape != arrangement.row_layout[0]:
+                phi = phi.view(arrangement.row_layout[0])
+            if threshold is None:
+                decision = self._select_top(z, phi, mean, arrangement, started, mask is not None)
+            else:
+                decision = self._select_above(z, phi, mean, arrangement, started)
         if training:
             batch: int | Tensor = arrangement.samples
             if mask is not None:
-                batch = mask.sum() * (batch // mask.numel())
+                batch = number(mask.sum(), eager) * (batch // mask.numel())
             above = None if threshold is None else (phi > threshold).sum()
             if self.synchronize and several_processes():
                 sums, sums_of_squares, batch, above = over_processes(
@@ -268,8 +255,10 @@ class MEmeL(nn.Module):
                 move_threshold(threshold, above, activations, self.share, count >= 2)
             # From forget_step on, the past weighs as much as batch · forget_step samples (D.1).
             known = choose(calls < self.forget_step, count, batch * self.forget_step)
-            if isinstance(batch, Tensor):
-                known = torch.where(batch > 0, known, count)
+            if mask is not None:
+                known = choose(batch > 0, known, count)
+            if arrangement.inner > 1:
+                mean, variance = mean.view(-1), variance.view(-1)
             update_statistics(mean, variance, known, sums, sums_of_squares, batch)
             buffers["count"].fill_(known + batch)
             buffers["calls"].add_(1)
@@ -284,8 +273,6 @@ class MEmeL(nn.Module):
         started: bool | Tensor,
         masked: bool,
     ) -> Decision:
-        if self.top > phi.shape[1]:
-            raise ValueError(f"MEmeL: top={self.top} of {phi.shape[1]} activations per {self.per}")
         selected = most_monosemantic(phi, self.top)
         counts = None
         if masked:  # A sample may have fewer than `top` activations that count.
@@ -305,65 +292,5 @@ class MEmeL(nn.Module):
         assert self.threshold is not None
         selected = (phi > self.threshold).logical_and_(torch.as_tensor(started, device=z.device))
         # A copy: the statistics move on before it is used.
-        means = mean[:, None].expand(-1, arrangement.inner).reshape(1, -1).to(z.dtype, copy=True)
+        means = mean.view(-1, 1).expand(-1, arrangement.inner).reshape(1, -1).to(z.dtype, copy=True)
         return Decision(arrangement, selected, means, self.delta)
-
-    def _fit_statistics(self, z: Tensor, arrangement: Arrangement, mask: Tensor | None) -> None:
-        """Start statistics for the neurons of `z`, or lay those at hand as these lie in memory."""
-        shape = arrangement.neuron_shape
-        if not z.is_floating_point():
-            raise ValueError(
-                f"MEmeL: activations are of {z.dtype}, expected floating-point numbers"
-            )
-        if not self.mean.numel():
-            dtype = torch.promote_types(z.dtype, torch.float32)
-            self.mean = arrangement.statistic(z.new_zeros(shape, dtype=dtype))
-            self.variance = arrangement.statistic(z.new_zeros(shape, dtype=dtype))
-            # Near the first samples, whose squares would lose digits if they were large.
-            together = self.synchronize and several_processes()
-            first = mean_of_samples(z, dtype, arrangement, mask, together)
-            arrangement.flat(self.mean).copy_(first)
-        elif self.mean.shape != shape:
-            raise ValueError(
-                f"MEmeL: statistics are of neurons {tuple(self.mean.shape)}, activations have "
-                f"{shape}; call reset() to start them anew"
-            )
-        else:
-            # Kept beyond the present call, which may be one that knows no training.
-            compiling = torch.compiler.is_compiling()  # Which knows nothing of inference mode.
-            inference = not compiling and torch.is_inference_mode_enabled()
-            with torch.inference_mode(False) if inference else nullcontext():
-                self.mean = arrangement.statistic(self.mean)
-                self.variance = arrangement.statistic(self.variance)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        own = [prefix + name for name in (*STATISTICS, "threshold")]
-        if not any(name in state_dict for name in own):
-            return  # Of a model without the layer: nothing is known, and nothing is missing.
-        # The same statistics serve with a threshold and without.
-        if self.threshold is None:
-            state_dict = {n: value for n, value in state_dict.items() if n != own[-1]}
-        elif own[-1] not in state_dict:
-            state_dict = {**state_dict, own[-1]: self.threshold}
-        # A fresh layer takes the shape of the saved statistics; one in use keeps its own, and
-        # nn.Module then refuses statistics of another shape.
-        saved_mean = state_dict.get(prefix + "mean")
-        if saved_mean is not None and not saved_mean.numel():
-            self.reset()  # Saved before the first call.
-        fresh = not self.mean.numel()
-        for name in ("mean", "variance"):
-            saved = state_dict.get(prefix + name)
-            if fresh and saved is not None:
-                setattr(self, name, getattr(self, name).new_empty(saved.shape, dtype=saved.dtype))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "MEmeL":
-        # A model cast to half precision keeps its statistics in float32 or better.
-        kept = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
-        super()._apply(fn, recurse)
-        for name, before in kept.items():
-            after = self._buffers[name]
-            assert after is not None
-            if after.is_floating_point() and after.element_size() < 4:
-                self._buffers[name] = before.to(after.device)
-        return self

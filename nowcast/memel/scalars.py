@@ -30,3 +30,10 @@ def choose(condition: bool | Tensor, if_true: Any, if_false: Any) -> Any:
 def at_least(least: int, number: float | Tensor) -> float | Tensor:
     """The number, or `least` if it is less."""
     return number.clamp_min(least) if isinstance(number, Tensor) else max(number, least)
+
+
+def add_multiple(target: Tensor, values: Tensor, factor: float | Tensor) -> Tensor:
+    """Add factor · values to a tensor, in place."""
+    if isinstance(factor, Tensor):
+        return target.addcmul_(values, factor)
+    return target.add_(values, alpha=factor)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nowcast.memel.scalars import at_least
+from nowcast.memel.scalars import add_multiple, at_least
 
 
 def monosemantic_scale(z: Tensor, mean: Tensor, variance: Tensor, epsilon: float) -> Tensor:
@@ -42,31 +42,28 @@ def update_statistics(
     """Take a batch into the running mean and variance, in place (Lemma 3.2, Eqs. 8 and 9).
 
     With m samples known and b new ones, of which D = Σ (z − mean) and S = Σ (z − mean)² about the
-    mean known so far, Lemma 3.2 reads
+    mean known so far, and t = m + b, Lemma 3.2 reads
 
-        mean + D / (m + b)    and    ((m − 1) · variance + S − D² / (m + b)) / (m + b − 1).
+        mean + D / t    and    variance + (S − D² / t − b · variance) / (t − 1).
 
-    In this form each activation is read once, and no digits are lost where the mean is large.
-    Afterwards mean and variance are those of all m + b samples, to rounding.
+    In this form each activation is read once, and no digits are lost where the mean is large or
+    where b is few of very many. Afterwards mean and variance are those of all t samples, to
+    rounding.
 
     Args:
         mean: running mean of each neuron. Before the first samples: any value near theirs.
         variance: running unbiased variance of each neuron; 0 before the first samples.
         count: m, how many samples the running statistics stand for; 0 at first.
-        deviations: D of each neuron.
+        deviations: D of each neuron. Overwritten.
         squares: S of each neuron. Overwritten.
         batch: b, how many samples the batch brings; where 0, nothing changes.
     """
-    total = count + batch
-    weight: float | Tensor
+    total = at_least(1, count + batch)
     if isinstance(total, Tensor):
-        total = total.clamp_min(1)
-        # A quotient of integer tensors would be rounded to float32.
-        weight = batch / (total - 1).clamp_min(1).to(variance.dtype)
-    else:
-        weight = batch / max(total - 1, 1)
-    shift = deviations / total
-    squares.addcmul_(deviations, shift, value=-1.0).div_(at_least(1, batch))
-    mean.add_(shift)
-    # (m − 1) / (m + b − 1) is 1 − b / (m + b − 1), for m = 0 too: its variance is 0.
-    variance.lerp_(squares, weight)
+        total = total.to(variance.dtype)  # Quotients of integers would be rounded to float32.
+    # Additions and products, which everything around uses too: whatever is used here alone has to
+    # be fetched into the processor's cache each time.
+    add_multiple(mean, deviations, 1 / total)
+    add_multiple(squares, deviations.mul_(deviations), -1 / total)
+    add_multiple(squares, variance, -batch)
+    add_multiple(variance, squares, 1 / at_least(1, total - 1))

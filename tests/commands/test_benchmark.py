@@ -114,7 +114,12 @@ def test_rows_are_the_variants_of_the_part(measured):
             },
             "memel": {
                 **{f"{p}, without": None for p in ("fp32", "bf16")},
-                **{f"{p}, top {n}": f"{p}, without" for p in ("fp32", "bf16") for n in (1, 3)},
+                **{
+                    f"{p}, top {n}{part_of_it}": f"{p}, without"
+                    for p in ("fp32", "bf16")
+                    for n in (1, 3)
+                    for part_of_it in ("", ", in the layers")
+                },
                 "forecast, never inserted": None,
                 "forecast, after remove": "forecast, never inserted",
             },

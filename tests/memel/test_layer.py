@@ -134,6 +134,23 @@ def test_nothing_is_modified_before_late_start_nor_while_fewer_than_two_samples_
         assert torch.equal(lone(z), z) == (call < 2)
 
 
+@pytest.mark.parametrize("neurons", ["element", "channel", "last"])
+def test_before_late_start_it_hands_on_what_it_gets_unless_somebody_looks_on(neurons):
+    """What nobody sees is not selected; the statistics are the same as where it is seen."""
+    torch.manual_seed(0)
+    alone, watched = (MEmeL(late_start=3, neurons=neurons) for _ in range(2))
+    decisions = []
+    watched.observer = lambda _, decision: decisions.append(decision)
+    for call in range(5):
+        z = torch.randn(4, 6, 2)
+        assert (alone(z) is z) == (call < 3)
+        watched(z)
+    assert [decision.started for decision in decisions] == [False] * 3 + [True] * 2
+    assert all(decision.selected.shape == (4, 1) for decision in decisions)
+    for name, value in alone.state_dict().items():
+        assert torch.equal(value, watched.state_dict()[name])
+
+
 def test_after_forget_step_the_past_weighs_as_batch_times_forget_step_samples():
     torch.manual_seed(0)
     batches = torch.randn(9, 4, 5, dtype=torch.float64)
@@ -223,7 +240,7 @@ def test_settings_out_of_range_are_refused(wrong):
 
 
 def test_more_activations_than_there_are_cannot_be_selected():
-    layer = MEmeL(top=7, late_start=0)
+    layer = MEmeL(top=7)  # Told at once, not when late start is over.
     with pytest.raises(ValueError, match="top=7 of 6"):
         layer(torch.randn(2, 6))
 

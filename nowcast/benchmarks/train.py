@@ -1,6 +1,6 @@
 """Part train: a training step of the network beside the plain way of writing it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Literal, get_args
 
@@ -17,7 +17,13 @@ from nowcast.memory import keep_freed_memory
 from nowcast.models.encoder_forecaster import EncoderForecaster
 
 Variant = Literal[
-    "plain fp32", "plain fp32, inputs at once", "plain fp32, memory kept", "ours fp32", "ours bf16"
+    "plain fp32",
+    "plain fp32, inputs at once",
+    "plain fp32, memory kept",
+    "ours fp32",
+    "ours bf16",
+    "ours fp32, recomputed",
+    "ours bf16, recomputed",
 ]
 PLAIN: Variant = "plain fp32"
 
@@ -32,12 +38,14 @@ def measure_training(
     repeats: int = 5,
     warmup: int = 1,
     device: str = "auto",
+    recompute_every: int = 5,
 ) -> Report:
     """Time a training step: plain float32, ours in float32, ours under bfloat16 autocast.
 
     All start from the same weights and see the same made-up frames, each in a process of its own.
     There the plain opponent has the C library as it comes, ours the memory settings of training on
-    a CPU; a plain step with these settings shows what they give.
+    a CPU; a plain step with these settings shows what they give. Steps that compute activations
+    again (activation checkpointing) are compared with the like that keep them.
 
     Args:
         hidden: channels of the ConvGRU states, finest level first; the convolutions between levels
@@ -51,10 +59,12 @@ def measure_training(
         repeats: rounds that are timed.
         warmup: rounds before them that are not.
         device: where networks run: "auto", "cpu", "cuda".
+        recompute_every: frames between states that are kept where activations are recomputed.
 
     Returns:
         Seconds of the steps; as facts the peak memory of each variant's process, or on a GPU what
-        it allocated there, and the losses in the last round, which show that all compute the same.
+        it allocated there, how much of it came with the steps, and the losses in the last round,
+        which show that all compute the same.
 
     Raises:
         InputError: for a setting that makes no sense.
@@ -65,27 +75,32 @@ def measure_training(
     check_rounds(repeats, warmup)
     if not variants:
         raise InputError("variants: found none, expected at least one")
+    if recompute_every < 1:
+        raise InputError(f"recompute_every: found {recompute_every}, expected at least 1")
     place = choose_device(device)
+    ours = partial(own_step, shape, place)
     gflop = shape.step_gflop()
     builds: dict[Variant, Callable[[], TrainingStep]] = {
         PLAIN: partial(plain_step, shape, place),
         "plain fp32, inputs at once": partial(plain_step, shape, place, inputs_at_once=True),
         "plain fp32, memory kept": partial(plain_step, shape, place, memory_kept=True),
-        "ours fp32": partial(own_step, shape, place, bf16=False),
-        "ours bf16": partial(own_step, shape, place, bf16=True),
+        "ours fp32": partial(ours, bf16=False),
+        "ours bf16": partial(ours, bf16=True),
+        "ours fp32, recomputed": partial(ours, bf16=False, recompute_every=recompute_every),
+        "ours bf16, recomputed": partial(ours, bf16=True, recompute_every=recompute_every),
     }
     with own_processes({name: builds[name] for name in variants}) as steps:
-        before = _in_mb(steps[variants[0]].ask(TrainingStep.peak_memory))
+        before = {name: step.ask(TrainingStep.peak_memory) for name, step in steps.items()}
         seconds = time_rounds(steps, repeats, warmup, "training steps")
         losses = {name: step.ask(_loss) for name, step in steps.items()}
-        peaks = {name: _in_mb(step.ask(TrainingStep.peak_memory)) for name, step in steps.items()}
+        peaks = {name: step.ask(TrainingStep.peak_memory) for name, step in steps.items()}
     rows = [
         Row(
             name,
             seconds[name],
             gflop,
             "GFLOP",
-            compared_with=PLAIN if name != PLAIN and PLAIN in variants else None,
+            compared_with=_opponent(name, seconds),
             ceiling="bf16" if "bf16" in name else "fp32",
         )
         for name in seconds
@@ -93,8 +108,10 @@ def measure_training(
     facts = {
         "GFLOP of a step": gflop,
         "loss of the last step": losses,
-        "peak memory, MB": peaks,
-        "of it before the first step, MB": before,
+        "peak memory, MB": {name: _in_mb(peak) for name, peak in peaks.items()},
+        "of it for the steps, MB": {
+            name: _in_mb(peak and peak - (before[name] or 0)) for name, peak in peaks.items()
+        },
     }
     return Report("train", settings, tuple(rows), facts)
 
@@ -116,6 +133,13 @@ def plain_step(
     plain = plain_copy(EncoderForecaster(shape.network)).to(device)
     forward = partial(plain_forward, plain, inputs_at_once=inputs_at_once)
     return TrainingStep(plain, forward, shape, bf16=False, optimizer=torch.optim.Adam)
+
+
+def _opponent(variant: str, among: Collection[str]) -> str | None:
+    """What a variant is compared with, if that is there."""
+    keeping = variant.removesuffix(", recomputed")
+    opponent = keeping if keeping != variant else PLAIN
+    return opponent if opponent != variant and opponent in among else None
 
 
 def _loss(step: TrainingStep) -> float:

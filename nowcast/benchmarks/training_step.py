@@ -139,13 +139,16 @@ class TrainingStep:
         return own_peak_memory()
 
 
-def own_step(shape: StepShape, device: torch.device, bf16: bool) -> TrainingStep:
+def own_step(
+    shape: StepShape, device: torch.device, bf16: bool, recompute_every: int = 0
+) -> TrainingStep:
     """Our step, in a process that is made to keep freed memory as training makes it.
 
     Args:
         shape: of the step.
         device: where it runs.
         bf16: see `TrainingStep`.
+        recompute_every: see `Network.recompute`.
 
     Returns:
         A step from the same weights each time.
@@ -153,4 +156,5 @@ def own_step(shape: StepShape, device: torch.device, bf16: bool) -> TrainingStep
     keep_freed_memory()
     torch.manual_seed(0)
     network = EncoderForecaster(shape.network).to(device)
+    network.recompute(recompute_every)
     return TrainingStep(network, network, shape, bf16=bf16)

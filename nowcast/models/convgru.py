@@ -15,8 +15,8 @@ from nowcast.models.convgru_step import NEGATIVE_SLOPE, SequenceWeights, step
 
 
 def leaky(x: Tensor) -> Tensor:
-    """The benchmark's activation function."""
-    return functional.leaky_relu(x, NEGATIVE_SLOPE)
+    """The benchmark's activation function, in place: no pass is spent on a second copy."""
+    return functional.leaky_relu(x, NEGATIVE_SLOPE, inplace=True)
 
 
 def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor | None) -> Tensor:

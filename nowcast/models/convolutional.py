@@ -140,7 +140,7 @@ class ConvolutionalForecaster(nn.Module):
         features = settings.up_features[0]
         self.head = nn.Sequential(
             nn.Conv2d(features, features, 3, padding=1),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             nn.Conv2d(features, lead_times, 1),
         )
 

@@ -1,10 +1,14 @@
 """The HKO-7 benchmark's encoder-forecaster, of ConvGRUs or TrajGRUs."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from nowcast.models.convgru import NEGATIVE_SLOPE, ConvGRU, RecurrentLayer, leaky
 from nowcast.models.network import Network, coordinates_of, each_frame
+from nowcast.models.parts import Parts
 from nowcast.models.settings import AUTHORS, NetworkSettings
 from nowcast.models.trajgru import TrajGRU, TrajGRUCell
 
@@ -42,7 +46,13 @@ class EncoderForecaster(Network):
         if self.settings.coordinates:
             grid = coordinates_of(frames).expand(*sequence.shape[:2], -1, -1, -1)
             sequence = torch.cat([sequence, grid], dim=2)
-        return self.forecaster(self.encoder(sequence), lead_times).transpose(0, 1)
+        parts = Parts.of(self.recompute_every)
+        states = self.encoder(sequence, parts)
+        return self.forecaster(states, lead_times, parts).transpose(0, 1)
+
+    def recompute(self, every: int) -> None:
+        """See `Network.recompute`."""
+        self.recompute_every = every
 
 
 def recurrent_layer(
@@ -73,9 +83,9 @@ class EncoderStage(nn.Module):
             settings, level, settings.features[level], settings.encoder_links
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Sequence (time, batch, channel, y, x) to states and last state, coarser by the stride."""
-        return self.rnn(each_frame(lambda frames: leaky(self.down(frames)), x))
+        return self.rnn(each_frame(lambda frames: leaky(self.down(frames)), x), state)
 
 
 class Encoder(nn.Module):
@@ -88,13 +98,19 @@ class Encoder(nn.Module):
             EncoderStage(settings, level, inputs[level]) for level in range(len(settings.hidden))
         )
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, parts: Parts) -> list[Tensor]:
         """Sequence (time, batch, channel, y, x) to states (batch, hidden, y, x), finest first."""
-        states = []
-        for stage in self.stages:
-            x, state = stage(x)
-            states.append(state)
-        return states
+        states: Any = [None] * len(self.stages)
+        for frames in parts.of_sequence(x):
+            states = parts.run(self._read, frames, states)
+        return list(states)
+
+    def _read(self, x: Tensor, states: Sequence[Tensor | None]) -> list[Tensor]:
+        after = []
+        for stage, before in zip(self.stages, states, strict=True):
+            x, state = stage(x, before)
+            after.append(state)
+        return after
 
 
 class ForecasterStage(nn.Module):
@@ -112,10 +128,10 @@ class ForecasterStage(nn.Module):
             bias=settings.deconvolution_bias,
         )
 
-    def forward(self, x: Tensor | None, state: Tensor, steps: int) -> Tensor:
-        """State (and input of the coarser level) to a sequence, finer by the stride."""
-        states, _ = self.rnn(x, state, steps)
-        return each_frame(lambda frames: leaky(self.up(frames)), states)
+    def forward(self, x: Tensor | None, state: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """State (and a coarser sequence) to a sequence, finer by the stride, and the last state."""
+        states, last = self.rnn(x, state, steps)
+        return each_frame(lambda frames: leaky(self.up(frames)), states), last
 
 
 class Forecaster(nn.Module):
@@ -130,14 +146,23 @@ class Forecaster(nn.Module):
         features = settings.up_features[0]
         self.head = nn.Sequential(
             nn.Conv2d(features, features, 3, padding=1),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             nn.Conv2d(features, 1, 1),
         )
 
-    def forward(self, states: list[Tensor], steps: int) -> Tensor:
+    def forward(self, states: list[Tensor], steps: int, parts: Parts) -> Tensor:
         """States, finest first, to frames (time, batch, 1, y, x)."""
-        *finer, (coarsest, state) = zip(self.stages, states, strict=True)
-        x: Tensor = coarsest(None, state, steps)
-        for stage, state in reversed(finer):
-            x = stage(x, state, steps)
-        return each_frame(self.head, x)
+        sequence = []
+        for length in parts.lengths(steps):
+            frames, states = parts.run(self._unroll, states, length)
+            sequence.append(frames)
+        return sequence[0] if len(sequence) == 1 else torch.cat(sequence)
+
+    def _unroll(self, states: list[Tensor], steps: int) -> tuple[Tensor, list[Tensor]]:
+        x: Tensor | None = None
+        after: list[Tensor] = []
+        for stage, state in zip(reversed(self.stages), reversed(states), strict=True):
+            x, last = stage(x, state, steps)
+            after.insert(0, last)
+        assert x is not None
+        return each_frame(self.head, x), after

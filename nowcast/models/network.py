@@ -36,6 +36,9 @@ class Network(nn.Module):
     precision: Precision = "fp32"
     """How `forecast` computes; `forward` computes as it is called. Weights stay as they are."""
 
+    recompute_every: int = 0
+    """Set by `recompute`."""
+
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -75,6 +78,23 @@ class Network(nn.Module):
         finally:
             self.train(training)
         return forecast.to(frames)
+
+    def recompute(self, every: int) -> None:
+        """Have training keep the states of every so many frames, and no activations between them.
+
+        They are computed again in the backward pass: less memory, more time, the same gradients to
+        rounding (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
+
+        Args:
+            every: frames; 0 keeps all activations.
+
+        Raises:
+            InputError: if the network has no states.
+        """
+        if every:
+            raise InputError(
+                f"network: found recompute_every = {every} for one without recurrence, expected 0"
+            )
 
     def check_frames(self, frames: Tensor) -> None:
         """Refuse frames that the network cannot see.

@@ -166,6 +166,7 @@ def _train(
         raise InputError(
             f"run: probe_every is {run.probe_every} in a training without MEmeL, expected 0"
         )
+    model.recompute(run.recompute_every)
     store = data.open()
     begun = begun_run(run.checkpoint)
     precision = settled_precision(run, begun[0].run.get("precision") if begun else None)

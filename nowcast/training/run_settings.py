@@ -33,6 +33,9 @@ class RunSettings:
         compile: "default" has torch.compile make code of the training step's forecast and loss, in
             minutes and once; "reduce-overhead" makes CUDA graphs of it, for small frames on a GPU,
             where starting the work takes longer than the work. Weights differ by rounding.
+        recompute_every: 0 keeps the activations of a training step for its backward pass; n keeps
+            the states of every n-th frame, and computes what lies between them again (activation
+            checkpointing): less memory, more time, for long sequences and large grids.
     """
 
     out: Path
@@ -48,12 +51,13 @@ class RunSettings:
     nodes: int = 1
     precision: Precision = "32-true"
     compile: Compile = "none"
+    recompute_every: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (
             ("validate_every", 1), ("checkpoint_every", 1), ("log_every", 1), ("nodes", 1),
             ("seed", 0), ("valid_clips", 0), ("profile_clips", 0),
-            ("probe_every", 0),
+            ("probe_every", 0), ("recompute_every", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise InputError(f"run: {name} is {getattr(self, name)}, expected at least {least}")

@@ -1,0 +1,50 @@
+"""A sequence in parts, for the memory that the activations of all of it would take."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+WITHOUT_GRADIENT = 5
+"""Frames of a part where no gradient is asked for: so few that little memory is taken, so many that
+convolutions of small grids are still of several frames."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How a network goes through a sequence.
+
+    Args:
+        length: frames of a part; None for all at once.
+        again: whether activations within a part are computed again for the gradient.
+    """
+
+    length: int | None
+    again: bool
+
+    @classmethod
+    def of(cls, recompute_every: int) -> "Parts":
+        """What to do now, with gradient or without; see `Network.recompute`."""
+        if not torch.is_grad_enabled():
+            return cls(WITHOUT_GRADIENT, again=False)
+        return cls(recompute_every or None, again=recompute_every > 0)
+
+    def of_sequence(self, x: Tensor) -> Iterator[Tensor]:
+        """Parts of (time, …)."""
+        yield from x.split(list(self.lengths(len(x))))
+
+    def lengths(self, frames: int) -> Iterator[int]:
+        """Of the parts of a sequence of so many frames."""
+        length = self.length or frames
+        for start in range(0, frames, length):
+            yield min(length, frames - start)
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function for a part."""
+        if not self.again:
+            return function(*arguments)
+        # Nothing in the networks is random.
+        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)

@@ -33,9 +33,10 @@ class MEmeL(RunningStatistics):
     followed: nothing is modified before `late_start`.
 
     The layer is traced by torch.compile without graph breaks, and activation checkpointing
-    (`use_reentrant=False`) repeats its calls without counting them. Both together work where the
-    whole model is compiled: a part that is compiled for itself inside of a checkpoint cannot know
-    that it is repeated, and would count twice.
+    (`use_reentrant=False`) repeats its calls without counting them. Both together do not work: a
+    compiled checkpoint in which a layer is called several times selects anew from statistics that
+    have moved on, and its gradients are wrong; a part that is compiled for itself inside of a
+    checkpoint cannot know that it is repeated, and counts twice.
 
     Args:
         top: activations deactivated per selection (n_n). Default 1, that of the paper's main

@@ -166,6 +166,12 @@ def _train(
         raise InputError(
             f"run: probe_every is {run.probe_every} in a training without MEmeL, expected 0"
         )
+    if run.recompute_every and run.compile != "none" and inhibition is not None:
+        # The compiler would compute selections again from statistics that have moved on.
+        raise InputError(
+            f"run: recompute_every is {run.recompute_every} and compile is {run.compile!r} in a "
+            "training with MEmeL, expected recompute_every 0 or compile 'none'"
+        )
     model.recompute(run.recompute_every)
     store = data.open()
     begun = begun_run(run.checkpoint)

@@ -35,7 +35,8 @@ class RunSettings:
             where starting the work takes longer than the work. Weights differ by rounding.
         recompute_every: 0 keeps the activations of a training step for its backward pass; n keeps
             the states of every n-th frame, and computes what lies between them again (activation
-            checkpointing): less memory, more time, for long sequences and large grids.
+            checkpointing): less memory, more time, for long sequences and large grids. Not with
+            MEmeL in compiled steps.
     """
 
     out: Path

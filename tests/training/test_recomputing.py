@@ -52,4 +52,7 @@ def test_what_cannot_be_is_refused(store, tmp_path):
     flat = replace(NETWORK, recurrence="none", up_features=(8, 6, 6))
     with pytest.raises(InputError, match="without recurrence, expected 0"):
         pretrain(flat, data(store), STEPS, run(tmp_path / "x", recompute_every=5))
+    compiled = run(tmp_path / "x", recompute_every=5, compile="default")
+    with pytest.raises(InputError, match=r"recompute_every is 5 and compile is 'default' .*MEmeL"):
+        pretrain(NETWORK, data(store), STEPS, compiled, INHIBITION)
     assert not (tmp_path / "x").exists()

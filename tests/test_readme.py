@@ -56,6 +56,13 @@ LESS_WORK = {
     "probe update": ["--data.workers=0", "--at_least=200"],
     "probe profile": ["--data.workers=0", "--at_most=2"],
     "benchmark train": [*SMALL_STEP, "--matrix_side=64"],
+    "benchmark scaling": [*SMALL_STEP, "--factors=[1, 4]", "--matrix_side=64"],
+    "benchmark forecast": [*SMALL_STEP, "--side=60", "--lead_times=2", "--matrix_side=64"],
+    "benchmark render": ["--side=60", "--lead_times=2", "--repeats=1", "--matrix_side=64"],
+    "benchmark endurance": ["--hidden=[2,3,3]", "--steps=40", "--warmup=0", "--batch=1",
+                            "--matrix_side=64"],
+    "benchmark precision": ["--hidden=[2,3,3]", "--steps=2", "--seeds=[0, 1]", "--batch=1",
+                            "--clips=2", "--matrix_side=64"],
     "benchmark memel": [*SMALL_STEP, "--tops=[1]", "--matrix_side=64"],
     "benchmark data": [
         "--size=60",

@@ -61,8 +61,8 @@ def measure_precision(
     The two runs of a seed have the same initial weights and see the same clips. Their networks are
     scored in float32 on the same clips: B-MSE + B-MAE, sums per frame, averaged over lead times.
     Differences of the two are set against how far the seeds are apart. A round of the table is a
-    seed, its seconds are the median of the steps; the runs follow one another, so that their
-    ratio holds only where nothing else uses the machine.
+    seed, its seconds are the median of the steps of a run, and runs follow one another: `train`
+    compares their speed.
 
     Args:
         store: frame store with clips to train on and to score; at its own time step.
@@ -146,7 +146,7 @@ def measure_precision(
     }
     rows = (
         Row(FP32, tuple(seconds[FP32]), batch, "clips"),
-        Row(BF16, tuple(seconds[BF16]), batch, "clips", compared_with=FP32),
+        Row(BF16, tuple(seconds[BF16]), batch, "clips"),
     )
     return Report("precision", settings, rows, facts)
 
@@ -159,8 +159,9 @@ def compared(found: Mapping[str, BySeed]) -> dict[str, Any]:
 
     Returns:
         What was found; the differences bf16 − fp32 with mean and standard deviation (of one of
-        them, n − 1); of fp32 mean, standard deviation and range over seeds; and the verdict: the
-        largest difference and the mean one, without sign, over those two.
+        them, n − 1), which tell of a bias, however small; of fp32 mean, standard deviation and
+        range over seeds; and the largest difference and the mean one, without sign, over those two,
+        which tell whether it matters.
     """
     differences = {seed: found[BF16][seed] - value for seed, value in found[FP32].items()}
     base, apart = list(found[FP32].values()), list(differences.values())
@@ -184,10 +185,10 @@ def compared(found: Mapping[str, BySeed]) -> dict[str, Any]:
 
 
 def _over(difference: float, spread: float, width: float) -> dict[str, float]:
-    """A difference over the spread of the seeds; infinite where they do not differ."""
+    """A difference over the spread of the seeds; infinite where only they do not differ."""
     return {
-        "over the seeds' standard deviation": difference / spread if spread else math.inf,
-        "over the seeds' range": difference / width if width else math.inf,
+        f"over the seeds' {name}": difference / of if of else math.inf if difference else 0.0
+        for name, of in (("standard deviation", spread), ("range", width))
     }
 
 

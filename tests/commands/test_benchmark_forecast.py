@@ -31,7 +31,7 @@ def measured(tmp_path_factory):
     """The JSON that the command writes of a tiny network."""
     out = tmp_path_factory.mktemp("benchmark") / "forecast.json"
     settings = {"hidden": "[4, 6, 6]", "side": 60, "batch": 2, "input_frames": 3, "lead_times": 4}
-    given = [f"--{name}={value}" for name, value in settings.items()]
+    given = ["--device=cpu", *(f"--{name}={value}" for name, value in settings.items())]
     assert main(["forecast", *given, "--repeats=2", "--matrix_side=64", f"--out={out}"]) == 0
     return json.loads(out.read_text(encoding="utf-8"))
 

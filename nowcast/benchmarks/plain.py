@@ -11,8 +11,9 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from nowcast.models.convgru import ConvGRU, RecurrentLayer, leaky
+from nowcast.models.convgru import NEGATIVE_SLOPE, ConvGRU, RecurrentLayer, leaky
 from nowcast.models.encoder_forecaster import EncoderForecaster, EncoderStage, ForecasterStage
 
 
@@ -81,7 +82,9 @@ def _recur(
 
 
 def _over_frames(convolution: torch.nn.Module, x: Tensor) -> Tensor:
-    merged = leaky(convolution(x.reshape(-1, *x.shape[2:])))
+    # In place, as the port has it.
+    merged = convolution(x.reshape(-1, *x.shape[2:]))
+    merged = functional.leaky_relu(merged, NEGATIVE_SLOPE, inplace=True)
     return merged.reshape(*x.shape[:2], *merged.shape[1:])
 
 

@@ -15,8 +15,19 @@ from nowcast.models.convgru_step import NEGATIVE_SLOPE, SequenceWeights, step
 
 
 def leaky(x: Tensor) -> Tensor:
-    """The benchmark's activation function, in place: no pass is spent on a second copy."""
-    return functional.leaky_relu(x, NEGATIVE_SLOPE, inplace=True)
+    """The benchmark's activation function."""
+    return functional.leaky_relu(x, NEGATIVE_SLOPE)
+
+
+def observed(module: nn.Module) -> bool:
+    """Whether somebody looks at the calls of a module, or changes what comes out of them."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+    )
 
 
 def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor | None) -> Tensor:
@@ -144,15 +155,20 @@ class ConvGRUCell(nn.Module):
         return next_state(i2h, bias.view(1, -1, 1, 1).to(i2h.dtype), None)
 
     def can_share(self) -> bool:
-        """Whether the steps of a sequence may share weights: not where each call is looked at."""
+        """Whether the steps of a sequence may share weights.
+
+        Not where each call is looked at, nor with a convolution of another kind than ours.
+        """
         convolution = self.h2h
-        observed = (
-            convolution._forward_hooks
-            or convolution._forward_pre_hooks
-            or convolution._backward_hooks
-            or convolution._backward_pre_hooks
+        ours = (
+            type(convolution) is nn.Conv2d
+            and convolution.padding == tuple(side // 2 for side in convolution.kernel_size)
+            and convolution.padding_mode == "zeros"
+            and convolution.stride == convolution.dilation == (1, 1)
+            and convolution.groups == 1
+            and convolution.bias is not None
         )
-        return type(convolution) is nn.Conv2d and not observed and not torch.compiler.is_compiling()
+        return ours and not observed(convolution) and not torch.compiler.is_compiling()
 
 
 class ConvGRU(RecurrentLayer):

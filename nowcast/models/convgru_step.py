@@ -3,7 +3,10 @@
 It computes what the convolution and `next_state` of `convgru` compute, in fewer passes over memory.
 A convolution of one time step is small: its weight gradient costs more than its arithmetic, the sum
 of those of all steps more again. So a step's backward pass keeps what the weight gradient is made
-from, and `SequenceWeights` makes it of many steps at once, after the last of them.
+from, and `WeightGradient` makes it of many steps at once.
+
+There is no second derivative, and asking for one is an error; a hook on the convolution brings the
+plain operations back (see `ConvGRUCell.can_share`), which have one.
 """
 
 from dataclasses import dataclass
@@ -11,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
@@ -140,8 +142,8 @@ class _Share(torch.autograd.Function):
         return weight.view_as(weight), bias.view_as(bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
+        _check_first_derivative()
         return *ctx.gradient.take(), None
 
 
@@ -156,6 +158,7 @@ class _Step(torch.autograd.Function):
         gradient: WeightGradient,
     ) -> Tensor:
         if h is not None:
+            h = h.to(weight.dtype)
             gates = functional.conv2d(h, weight, bias, padding=gradient.padding)
         else:
             assert i2h is not None
@@ -175,11 +178,11 @@ class _Step(torch.autograd.Function):
         ctx.gradient, ctx.has_input = gradient, i2h is not None
         if h is None:
             return torch.addcmul(new, new, update, value=-1)
-        return torch.lerp(new, h.to(new.dtype), update)
+        return torch.lerp(new, h, update)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, after: Tensor) -> tuple[Tensor | None, ...]:
+        _check_first_derivative()
         h, weight, gates, new = ctx.saved_tensors
         hidden = new.shape[1]
         reset, update, candidate = gates.chunk(3, dim=1)
@@ -203,3 +206,11 @@ class _Step(torch.autograd.Function):
         if ctx.has_input:
             d_i2h = torch.cat([d_gates[:, : 2 * hidden], d_new], dim=1)
         return d_i2h, d_h, None, None, None
+
+
+def _check_first_derivative() -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "ConvGRU: found a backward pass with create_graph, expected one without: its fused "
+            "step has no second derivative"
+        )

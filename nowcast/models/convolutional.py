@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from nowcast.errors import InputError
-from nowcast.models.convgru import NEGATIVE_SLOPE, leaky
-from nowcast.models.network import Network, coordinates_of
+from nowcast.models.network import Head, Network, activated, coordinates_of
 from nowcast.models.settings import NetworkSettings
 
 
@@ -66,7 +65,7 @@ class HiddenConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs, y, x) to (batch, hidden, y, x)."""
-        return leaky(self.convolution(x))
+        return activated(self.convolution, x)
 
 
 class ConvolutionalEncoderStage(nn.Module):
@@ -82,7 +81,7 @@ class ConvolutionalEncoderStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs, y, x) to (batch, hidden, y, x), coarser by the stride."""
-        return self.hidden(leaky(self.down(x)))
+        return self.hidden(activated(self.down, x))
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -124,7 +123,7 @@ class ConvolutionalForecasterStage(nn.Module):
     def forward(self, x: Tensor | None, encoded: Tensor) -> Tensor:
         """The coarser level's output and the encoder's to an output finer by the stride."""
         joined = encoded if x is None else torch.cat([encoded, x], dim=1)
-        return leaky(self.up(self.hidden(joined)))
+        return activated(self.up, self.hidden(joined))
 
 
 class ConvolutionalForecaster(nn.Module):
@@ -137,12 +136,7 @@ class ConvolutionalForecaster(nn.Module):
             ConvolutionalForecasterStage(settings, level, inputs[level])
             for level in range(len(inputs))
         )
-        features = settings.up_features[0]
-        self.head = nn.Sequential(
-            nn.Conv2d(features, features, 3, padding=1),
-            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
-            nn.Conv2d(features, lead_times, 1),
-        )
+        self.head = Head(settings.up_features[0], lead_times)
 
     def forward(self, encoded: list[Tensor]) -> Tensor:
         """Activations, finest first, to frames (batch, lead time, y, x)."""

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nowcast.models.convgru import NEGATIVE_SLOPE, ConvGRU, RecurrentLayer, leaky
-from nowcast.models.network import Network, coordinates_of, each_frame
+from nowcast.models.convgru import ConvGRU, RecurrentLayer
+from nowcast.models.network import Head, Network, activated, coordinates_of, each_frame
 from nowcast.models.parts import Parts
 from nowcast.models.settings import AUTHORS, NetworkSettings
 from nowcast.models.trajgru import TrajGRU, TrajGRUCell
@@ -46,7 +46,7 @@ class EncoderForecaster(Network):
         if self.settings.coordinates:
             grid = coordinates_of(frames).expand(*sequence.shape[:2], -1, -1, -1)
             sequence = torch.cat([sequence, grid], dim=2)
-        parts = Parts.of(self.recompute_every)
+        parts = Parts.of(self.recompute_every, self.training)
         states = self.encoder(sequence, parts)
         return self.forecaster(states, lead_times, parts).transpose(0, 1)
 
@@ -85,7 +85,7 @@ class EncoderStage(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Sequence (time, batch, channel, y, x) to states and last state, coarser by the stride."""
-        return self.rnn(each_frame(lambda frames: leaky(self.down(frames)), x), state)
+        return self.rnn(each_frame(lambda frames: activated(self.down, frames), x), state)
 
 
 class Encoder(nn.Module):
@@ -131,7 +131,7 @@ class ForecasterStage(nn.Module):
     def forward(self, x: Tensor | None, state: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """State (and a coarser sequence) to a sequence, finer by the stride, and the last state."""
         states, last = self.rnn(x, state, steps)
-        return each_frame(lambda frames: leaky(self.up(frames)), states), last
+        return each_frame(lambda frames: activated(self.up, frames), states), last
 
 
 class Forecaster(nn.Module):
@@ -143,12 +143,7 @@ class Forecaster(nn.Module):
         self.stages = nn.ModuleList(
             ForecasterStage(settings, level, inputs[level]) for level in range(len(inputs))
         )
-        features = settings.up_features[0]
-        self.head = nn.Sequential(
-            nn.Conv2d(features, features, 3, padding=1),
-            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
-            nn.Conv2d(features, 1, 1),
-        )
+        self.head = Head(settings.up_features[0], 1)
 
     def forward(self, states: list[Tensor], steps: int, parts: Parts) -> Tensor:
         """States, finest first, to frames (time, batch, 1, y, x)."""

@@ -10,10 +10,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nowcast.device import Precision
 from nowcast.errors import InputError
-from nowcast.models.convgru import NEGATIVE_SLOPE
+from nowcast.models.convgru import NEGATIVE_SLOPE, observed
 from nowcast.models.settings import NetworkSettings
 
 
@@ -83,7 +84,9 @@ class Network(nn.Module):
         """Have training keep the states of every so many frames, and no activations between them.
 
         They are computed again in the backward pass: less memory, more time, the same gradients to
-        rounding (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
+        rounding (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). A module that
+        sees the whole sequence, as the recurrent layers do, is called for so many frames at a time;
+        a cell is called as ever.
 
         Args:
             every: frames; 0 keeps all activations.
@@ -119,6 +122,37 @@ class Network(nn.Module):
             self.apply(_draw_authors_weights)
         # Faster convolutions on CPU and GPU.
         self.to(memory_format=torch.channels_last)
+
+
+def activated(convolution: nn.Module, x: Tensor) -> Tensor:
+    """Leaky ReLU of a convolution, in place: only the result is kept for the gradient.
+
+    Not where somebody looks at what the convolution gives.
+    """
+    found = convolution(x)
+    return functional.leaky_relu(found, NEGATIVE_SLOPE, inplace=not observed(convolution))
+
+
+class Head(nn.Sequential):
+    """The last layers: features of the finest level to pixel values.
+
+    Args:
+        features: channels that come in.
+        frames: channels that go out.
+    """
+
+    def __init__(self, features: int, frames: int) -> None:
+        super().__init__(
+            nn.Conv2d(features, features, 3, padding=1),
+            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+            nn.Conv2d(features, frames, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, features, y, x) to (batch, frames, y, x)."""
+        first, activation, last = self
+        found = first(x)
+        return last(activation(found.clone() if observed(first) else found))
 
 
 def each_frame(function: Callable[[Tensor], Tensor], sequence: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A sequence in parts, for the memory that the activations of all of it would take."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 WITHOUT_GRADIENT = 5
-"""Frames of a part where no gradient is asked for: so few that little memory is taken, so many that
+"""Frames of a part in evaluation without gradient: so few that little memory is taken, so many that
 convolutions of small grids are still of several frames."""
 
 
@@ -26,21 +26,24 @@ class Parts:
     again: bool
 
     @classmethod
-    def of(cls, recompute_every: int) -> "Parts":
-        """What to do now, with gradient or without; see `Network.recompute`."""
-        if not torch.is_grad_enabled():
+    def of(cls, recompute_every: int, training: bool) -> "Parts":
+        """What to do now, with gradient or without; see `Network.recompute`.
+
+        In training a step that is repeated without gradient goes through the same parts.
+        """
+        gradient = torch.is_grad_enabled()
+        if not training and not gradient:
             return cls(WITHOUT_GRADIENT, again=False)
-        return cls(recompute_every or None, again=recompute_every > 0)
+        return cls(recompute_every or None, again=gradient and recompute_every > 0)
 
-    def of_sequence(self, x: Tensor) -> Iterator[Tensor]:
+    def of_sequence(self, x: Tensor) -> Sequence[Tensor]:
         """Parts of (time, …)."""
-        yield from x.split(list(self.lengths(len(x))))
+        return x.split(self.lengths(len(x)))
 
-    def lengths(self, frames: int) -> Iterator[int]:
+    def lengths(self, frames: int) -> list[int]:
         """Of the parts of a sequence of so many frames."""
         length = self.length or frames
-        for start in range(0, frames, length):
-            yield min(length, frames - start)
+        return [min(length, frames - start) for start in range(0, frames, length)]
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function for a part."""

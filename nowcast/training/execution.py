@@ -4,6 +4,7 @@ import logging
 import warnings
 
 import torch
+import torch._inductor.config
 
 from nowcast.device import choose_device, fast_bf16
 from nowcast.errors import InputError
@@ -50,6 +51,7 @@ def check_compiler(run: RunSettings, device: torch.device) -> None:
             f"run: compile is {run.compile!r}, which makes CUDA graphs, and trains on "
             f"{device.type}; expected 'default' or 'none'"
         )
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # What the compilers say beside the error helps nobody.
     try:
         with (
@@ -65,5 +67,5 @@ def check_compiler(run: RunSettings, device: torch.device) -> None:
             "expected a C++ compiler, for a GPU Triton too, or 'none'"
         ) from error
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
     log.info("compiling the training step: minutes on this machine's first time, less later")

@@ -202,6 +202,7 @@ def _train(
         ),
     )
     done = steps_done(run.checkpoint, begun, description)
+    del begun  # Its weights are read again by the engine.
     if done >= optimization.steps:
         log.info("%s: all %s steps are done", run.checkpoint, f"{done:,}")
         return run.checkpoint

@@ -23,7 +23,8 @@ from nowcast.radar.synthetic import SyntheticRain
 from nowcast.radar.synthetic_archive import write_archive
 
 TINY = [
-    "--device=cpu", "--hidden=[4, 6, 6]", "--side=30", "--batch=2", "--input_frames=3", "--lead_times=4",
+    "--hidden=[4, 6, 6]", "--side=30", "--batch=2", "--input_frames=3", "--lead_times=4",
+    "--device=cpu",
 ]  # fmt: skip
 PARTS = {
     "train": [*TINY, "--repeats=3"],

@@ -35,6 +35,7 @@ def test_gradients_are_those_of_the_plain_network(
     for forecast in (ours, theirs):
         forecast.square().sum().backward()
     expected = gradients(plain)
+    assert gradients(network).keys() == expected.keys() == dict(plain.named_parameters()).keys()
     for name, gradient in gradients(network).items():
         error = (gradient - expected[name]).abs().max() / expected[name].abs().max()
         assert error < 1e-12, name
@@ -68,8 +69,9 @@ def test_a_hook_on_the_convolution_is_still_called() -> None:
     for each in (layer, watched):
         each(x)[0].square().sum().backward()
     assert len(calls) == 3  # The first step has no state to convolve.
-    for name, gradient in gradients(layer).items():
-        assert torch.allclose(gradient, gradients(watched)[name], rtol=1e-12, atol=1e-14), name
+    assert len(gradients(layer)) == 4
+    for name, gradient in gradients(watched).items():
+        assert torch.allclose(gradient, gradients(layer)[name], rtol=1e-12, atol=1e-14), name
 
 
 def test_layers_behind_the_convolution_are_called() -> None:
@@ -103,22 +105,60 @@ def test_autocast_gradients_are_near_those_in_float64() -> None:
     assert errors[0] < 1.1 * errors[1]
 
 
-def test_frozen_weights_get_no_gradient() -> None:
-    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3)
+def test_of_frozen_weights_no_gradient_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3).double()
+    x = torch.randn(3, 1, 2, 6, 6, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(layer(x)[0].square().sum(), x)
     layer.cell.h2h.requires_grad_(False)
-    x = torch.randn(3, 1, 2, 6, 6, requires_grad=True)
-    layer(x)[0].sum().backward()
+    monkeypatch.setattr(convgru_step, "conv2d_weight", None)
+    layer(x)[0].square().sum().backward()
     assert layer.cell.h2h.weight.grad is None
     assert x.grad is not None
-    assert x.grad.abs().sum() > 0
+    assert torch.allclose(x.grad, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_forecasting_keeps_nothing_for_gradients() -> None:
+def test_a_second_derivative_is_refused_and_a_hook_brings_it_back() -> None:
+    """It would leave the state-to-state convolution out."""
+    torch.manual_seed(0)
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3).double()
+    x = torch.randn(2, 1, 2, 4, 4, dtype=torch.float64)
+    weight = layer.cell.h2h.weight
+    with pytest.raises(RuntimeError, match=r"^ConvGRU: found a backward pass with create_graph"):
+        torch.autograd.grad(layer(x)[0].square().sum(), weight, create_graph=True)
+    layer.cell.h2h.register_forward_hook(lambda *_: None)
+
+    def penalty(weight: Tensor) -> Tensor:
+        states = torch.func.functional_call(layer, {"cell.h2h.weight": weight}, (x,))[0]
+        (gradient,) = torch.autograd.grad(states.square().sum(), weight, create_graph=True)
+        return gradient.square().sum()
+
+    assert torch.autograd.gradcheck(penalty, weight)
+
+
+def test_a_state_in_float32_may_start_a_sequence_under_autocast() -> None:
+    torch.manual_seed(0)
     layer = ConvGRU(inputs=2, hidden=3, state_kernel=3)
-    with torch.no_grad():
-        states, last = layer(torch.randn(3, 1, 2, 6, 6))
-    assert states.grad_fn is None
-    assert last.grad_fn is None
+    x, h = torch.randn(3, 1, 2, 6, 6), torch.randn(1, 3, 6, 6, requires_grad=True)
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            states = layer(x, h)[0]
+        inputs = (layer.cell.h2h.weight, h)
+        found[dtype] = torch.autograd.grad(states.float().square().sum(), inputs)
+    for exact, rounded in zip(found[torch.float32], found[torch.bfloat16], strict=True):
+        assert rounded.dtype == torch.float32
+        assert (rounded - exact).norm() < 0.03 * exact.norm()
+
+
+def test_a_convolution_of_another_kind_is_used_as_it_is() -> None:
+    torch.manual_seed(0)
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3)
+    layer.cell.h2h = torch.nn.Conv2d(3, 9, 3, padding=1, padding_mode="circular")
+    watched = copy.deepcopy(layer)
+    watched.cell.h2h.register_forward_hook(lambda *_: None)
+    x = torch.randn(3, 1, 2, 6, 6)
+    assert torch.equal(layer(x)[0], watched(x)[0])
 
 
 def test_a_second_backward_pass_counts_nothing_twice() -> None:

@@ -86,7 +86,7 @@ def test_of_a_part_nothing_is_kept_but_its_forecast_and_the_states_before_it() -
 
 
 def test_parts_without_gradient_forecast_what_all_at_once_does() -> None:
-    network = double(CONVGRU, layers=False)
+    network = double(CONVGRU, layers=False).eval()
     inputs = torch.rand(1, 2 * WITHOUT_GRADIENT + 1, 1, 60, 30, dtype=torch.float64)
     at_once = network(inputs, WITHOUT_GRADIENT + 2)
     with torch.no_grad():

@@ -164,6 +164,8 @@ def course_of_time(seconds: np.ndarray, warmup: int) -> dict[str, Any]:
     return {
         "median": middle,
         "last tenth over first, medians": float(np.median(tenths[-1]) / np.median(tenths[0])),
+        # Tells of steps that are few and slow, too, such as those with a checkpoint.
+        "last tenth over first, means": float(np.mean(tenths[-1]) / np.mean(tenths[0])),
         "change per 1,000 steps, % of the median": slope.times(1e3 * 100 / middle),
     }
 

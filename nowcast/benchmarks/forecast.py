@@ -59,8 +59,9 @@ def measure_forecast(
 
     All see the same synthetic rain, each in a process of its own, and the networks have the same
     weights. Ours runs with the memory settings of `evaluate` and `render`, the plain opponent with
-    the C library as it comes. So does the whole call, `nowcast.forecast`, clip by clip from rain
-    rates in xarray to rain rates in xarray: what a program that calls it waits for.
+    the C library as it comes, and once more with these settings. The whole call,
+    `nowcast.forecast`, clip by clip from rain rates in xarray to rain rates in xarray, has the
+    library as it comes: what a program that calls it waits for.
 
     Args:
         hidden: channels of the ConvGRU states, finest level first; the convolutions between levels
@@ -97,6 +98,7 @@ def measure_forecast(
     }
     networks: dict[str, Callable[[], TimedForecast]] = {
         PLAIN: partial(plain_network, task),
+        f"{PLAIN}, memory kept": partial(plain_network, task, memory_kept=True),
         **ours,
         "whole call fp32": partial(whole_call, task, "fp32"),
         "whole call bf16": partial(whole_call, task, "bf16"),

@@ -89,8 +89,13 @@ class TimedForecast:
         return own_peak_memory()
 
 
-def plain_network(task: Task) -> TimedForecast:
-    """The opponent: float32, contiguous, one time step after the other."""
+def plain_network(task: Task, memory_kept: bool = False) -> TimedForecast:
+    """The opponent: float32, contiguous, one time step after the other.
+
+    With `memory_kept` its process has the memory settings of ours.
+    """
+    if memory_kept:
+        keep_freed_memory()
     network, frames = plain_copy(task.untrained()), task.frames(task.device)
 
     def make() -> Tensor:

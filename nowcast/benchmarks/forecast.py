@@ -17,7 +17,7 @@ from nowcast.benchmarks.forecast_variants import (
     whole_call,
 )
 from nowcast.benchmarks.own_process import own_processes
-from nowcast.benchmarks.report import Report, Row
+from nowcast.benchmarks.report import Report, Row, ceiling_rows, with_ceilings
 from nowcast.benchmarks.rounds import time_rounds
 from nowcast.benchmarks.training_step import StepShape
 from nowcast.device import choose_device
@@ -107,7 +107,8 @@ def measure_forecast(
         name: partial(other_method, task, build) for name, build in methods.items()
     }
     with own_processes(networks | others) as variants:
-        seconds = time_rounds(variants, repeats, warmup, "forecasts")
+        timed = with_ceilings(variants, ("fp32", "bf16"), place)
+        seconds = time_rounds(timed, repeats, warmup, "forecasts")
         plain = variants[PLAIN].ask(TimedForecast.last)
         differences = {
             name: float(abs(variants[name].ask(TimedForecast.last) - plain).max()) for name in ours
@@ -125,6 +126,7 @@ def measure_forecast(
         for name in networks
     ]
     rows += [Row(name, seconds[name], batch * lead_times, "frames") for name in others]
+    rows += ceiling_rows(timed, seconds)
     facts = {
         "GFLOP of a forecast": gflop,
         f"largest difference from {PLAIN}, pixel values": differences,

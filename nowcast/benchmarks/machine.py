@@ -3,9 +3,8 @@
 import os
 import platform
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -89,23 +88,47 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+@dataclass(frozen=True)
+class MatrixProducts:
+    """Products of two square matrices, to be timed: called, it returns when they are made.
+
+    Args:
+        precision: "fp32" or "bf16".
+        device: where.
+        side: rows and columns.
+        times: how many of them.
+    """
+
+    precision: str
+    device: torch.device
+    side: int = 2048
+    times: int = 1
+
+    @property
+    def gflop(self) -> float:
+        """10⁹ floating-point operations of a call."""
+        return 2e-9 * self.side**3 * self.times
+
+    @cached_property
+    def _matrices(self) -> torch.Tensor:
+        matrices = torch.rand(2, self.side, self.side, device=self.device)
+        return matrices.to(PRECISIONS[self.precision])
+
+    def __call__(self) -> None:
+        """Multiply."""
+        with torch.inference_mode():
+            for _ in range(self.times):
+                torch.mm(self._matrices[0], self._matrices[1])
+        wait_for(self.device)
+
+
 def _matrix_product_rates(device: torch.device, side: int) -> dict[str, Spread]:
-    products = {
-        name: partial(_multiply, torch.rand(2, side, side, device=device).to(dtype))
-        for name, dtype in PRECISIONS.items()
-    }
-    variants: dict[str, Callable[[], object]] = dict(products)
-    seconds = time_rounds(variants, MATRIX_PRODUCTS, 1, "matrix products")
+    products = {name: MatrixProducts(name, device, side) for name in PRECISIONS}
+    seconds = time_rounds(products, MATRIX_PRODUCTS, 1, "matrix products")
     return {
-        name: Spread.of(tuple(2e-9 * side**3 / value for value in values))
+        name: Spread.of(tuple(products[name].gflop / value for value in values))
         for name, values in seconds.items()
     }
-
-
-def _multiply(matrices: torch.Tensor) -> None:
-    with torch.inference_mode():
-        torch.mm(matrices[0], matrices[1])
-    wait_for(matrices.device)
 
 
 def _processor() -> tuple[str, list[str]]:

@@ -1,13 +1,21 @@
 """What a part of the benchmark found: rows with spread and ratios, as a table and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nowcast import files
-from nowcast.benchmarks.machine import Machine
+from nowcast.benchmarks.machine import Machine, MatrixProducts
 from nowcast.benchmarks.rounds import Spread
+
+CEILING = "matrix product {}"
+"""Name of the row of matrix products in a precision."""
+
+PRODUCTS_IN_A_ROUND = 5
+"""So many that caches are warm and threads awake for most of them."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,8 @@ class Row:
         work: how much one round does, in `unit`.
         unit: such as "GFLOP", "clips"; the rate is shown per second.
         compared_with: name of the row that it ran in the same rounds with, or None.
-        ceiling: precision of the matrix product that bounds its rate, or None.
+        ceiling: precision of the matrix product that bounds its rate, or None. Where the report has
+            a row of such products, as `with_ceilings` makes them, it is that of the same round.
     """
 
     name: str
@@ -54,6 +63,39 @@ def time_ratios(report: Report, row: Row) -> tuple[float, ...]:
     return tuple(own / base for own, base in zip(row.seconds, other.seconds, strict=True))
 
 
+def with_ceilings(
+    variants: Mapping[str, Callable[[], object]], precisions: Iterable[str], device: torch.device
+) -> dict[str, Callable[[], object]]:
+    """Variants to time and, in the same rounds, the matrix products that bound their rates."""
+    products = {
+        CEILING.format(name): MatrixProducts(name, device, times=PRODUCTS_IN_A_ROUND)
+        for name in sorted(set(precisions))
+    }
+    return {**variants, **products}
+
+
+def ceiling_rows(
+    variants: Mapping[str, Callable[[], object]], seconds: Mapping[str, tuple[float, ...]]
+) -> list[Row]:
+    """The rows of the matrix products that `with_ceilings` has added."""
+    return [
+        Row(name, seconds[name], variant.gflop, "GFLOP")
+        for name, variant in variants.items()
+        if isinstance(variant, MatrixProducts)
+    ]
+
+
+def shares_of_ceiling(report: Report, row: Row, machine: Machine) -> tuple[float, ...]:
+    """Rates of a row over that of the matrix product, in each round where that was measured so."""
+    assert row.ceiling is not None
+    for other in report.rows:
+        if other.name == CEILING.format(row.ceiling):
+            pairs = zip(row.seconds, other.seconds, strict=True)
+            return tuple(row.work / own * of / other.work for own, of in pairs)
+    rate = row.work / Spread.of(row.seconds).median
+    return (rate / machine.matrix_product_gflop_s[row.ceiling].largest,)
+
+
 def as_plain(report: Report, machine: Machine) -> dict[str, Any]:
     """Report and machine as what JSON can hold."""
     return {
@@ -77,7 +119,8 @@ def _plain_row(report: Report, row: Row, machine: Machine) -> dict[str, Any]:
     }
     if row.ceiling is not None:
         plain["ceiling"] = row.ceiling
-        plain["share_of_ceiling"] = rate / machine.matrix_product_gflop_s[row.ceiling].largest
+        shares = shares_of_ceiling(report, row, machine)
+        plain["share_of_ceiling"] = {**asdict(Spread.of(shares)), "rounds": list(shares)}
     if row.compared_with is not None:
         ratios = time_ratios(report, row)
         plain["compared_with"] = row.compared_with
@@ -99,7 +142,7 @@ def format_table(report: Report, machine: Machine) -> str:
             row.name,
             _spread_text(Spread.of(row.seconds), 4),
             f"{plain['rate_per_second']:,.1f} {row.unit}/s",
-            f"{plain['share_of_ceiling']:.0%} {row.ceiling}" if row.ceiling else "",
+            _share_text(report, row, machine) if row.ceiling else "",
             "",
             "",
         ]
@@ -116,6 +159,13 @@ def format_table(report: Report, machine: Machine) -> str:
     rounds = " or ".join(map(str, sorted({len(row.seconds) for row in report.rows})))
     legend = f"Median (smallest–largest) of {rounds} rounds; ratios within each round."
     return "\n".join([*lines, "", *facts, legend, str(machine)])
+
+
+def _share_text(report: Report, row: Row, machine: Machine) -> str:
+    shares = shares_of_ceiling(report, row, machine)
+    spread = Spread.of(shares)
+    extremes = f" ({spread.smallest:.0%}–{spread.largest:.0%})" if len(shares) > 1 else ""
+    return f"{spread.median:.0%}{extremes} {row.ceiling}"
 
 
 def _spread_text(spread: Spread, digits: int) -> str:

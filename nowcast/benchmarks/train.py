@@ -8,7 +8,7 @@ import torch
 
 from nowcast.benchmarks.own_process import own_processes
 from nowcast.benchmarks.plain import plain_copy, plain_forward
-from nowcast.benchmarks.report import Report, Row
+from nowcast.benchmarks.report import Report, Row, ceiling_rows, with_ceilings
 from nowcast.benchmarks.rounds import check_rounds, time_rounds
 from nowcast.benchmarks.training_step import StepShape, TrainingStep, own_step
 from nowcast.device import choose_device
@@ -91,7 +91,8 @@ def measure_training(
     }
     with own_processes({name: builds[name] for name in variants}) as steps:
         before = {name: step.ask(TrainingStep.peak_memory) for name, step in steps.items()}
-        seconds = time_rounds(steps, repeats, warmup, "training steps")
+        timed = with_ceilings(steps, map(_precision, steps), place)
+        seconds = time_rounds(timed, repeats, warmup, "training steps")
         losses = {name: step.ask(_loss) for name, step in steps.items()}
         peaks = {name: step.ask(TrainingStep.peak_memory) for name, step in steps.items()}
     rows = [
@@ -101,10 +102,11 @@ def measure_training(
             gflop,
             "GFLOP",
             compared_with=_opponent(name, seconds),
-            ceiling="bf16" if "bf16" in name else "fp32",
+            ceiling=_precision(name),
         )
-        for name in seconds
+        for name in steps
     ]
+    rows += ceiling_rows(timed, seconds)
     facts = {
         "GFLOP of a step": gflop,
         "loss of the last step": losses,
@@ -133,6 +135,10 @@ def plain_step(
     plain = plain_copy(EncoderForecaster(shape.network)).to(device)
     forward = partial(plain_forward, plain, inputs_at_once=inputs_at_once)
     return TrainingStep(plain, forward, shape, bf16=False, optimizer=torch.optim.Adam)
+
+
+def _precision(variant: str) -> str:
+    return "bf16" if "bf16" in variant else "fp32"
 
 
 def _opponent(variant: str, among: Collection[str]) -> str | None:

@@ -29,7 +29,8 @@ class RunSettings:
         devices: how many of them, or "auto".
         nodes: machines that train together.
         precision: "32-true"; "bf16-mixed" for autocast to bfloat16; or "auto", in which a run that
-            goes on keeps its own, and a new one takes bf16-mixed where the device computes it fast.
+            goes on keeps its own, and a new one takes bf16-mixed where the device computes it fast:
+            by measurement it ends as near to float32 as another seed does.
         compile: "default" has torch.compile make code of the training step's forecast and loss, in
             minutes and once; "reduce-overhead" makes CUDA graphs of it, for small frames on a GPU,
             where starting the work takes longer than the work. Weights differ by rounding.
@@ -50,7 +51,7 @@ class RunSettings:
     accelerator: str = "auto"
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
-    precision: Precision = "32-true"
+    precision: Precision = "auto"
     compile: Compile = "none"
     recompute_every: int = 0
 

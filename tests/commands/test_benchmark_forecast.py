@@ -39,7 +39,8 @@ def measured(tmp_path_factory):
 
 def test_rows_say_what_was_forecast_and_how_much(measured):
     rows = {row["name"]: row for row in measured["rows"]}
-    assert list(rows) == [*NETWORKS, "persistence", "optical flow"]
+    products = ["matrix product bf16", "matrix product fp32"]
+    assert list(rows) == [*NETWORKS, "persistence", "optical flow", *products]
     assert all(len(row["seconds"]["rounds"]) == 2 for row in rows.values())
     gflop = measured["facts"]["GFLOP of a forecast"]
     assert gflop == forecast_gflop(TINY)
@@ -61,7 +62,7 @@ def test_ours_computes_what_the_plain_one_does(measured):
 
 def test_peak_memory_is_that_of_each_process(measured):
     peaks = measured["facts"]["peak memory, MB"]
-    assert list(peaks) == [row["name"] for row in measured["rows"]]
+    assert list(peaks) == [row["name"] for row in measured["rows"]][:-2]
     if sys.platform == "linux":
         assert all(100 < peak < 10_000 for peak in peaks.values())
 

@@ -148,9 +148,11 @@ class Forecaster(nn.Module):
     def forward(self, states: list[Tensor], steps: int, parts: Parts) -> Tensor:
         """States, finest first, to frames (time, batch, 1, y, x)."""
         sequence = []
-        for length in parts.lengths(steps):
+        *others, last = parts.lengths(steps)
+        for length in others:
             frames, states = parts.run(self._unroll, states, length)
             sequence.append(frames)
+        sequence.append(parts.run(self._unroll, states, last, last=True)[0])
         return sequence[0] if len(sequence) == 1 else torch.cat(sequence)
 
     def _unroll(self, states: list[Tensor], steps: int) -> tuple[Tensor, list[Tensor]]:

@@ -45,9 +45,13 @@ class Parts:
         length = self.length or frames
         return [min(length, frames - start) for start in range(0, frames, length)]
 
-    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function for a part."""
-        if not self.again:
+    def run(self, function: Callable[..., Any], *arguments: Any, last: bool = False) -> Any:
+        """Call a function for a part.
+
+        What the `last` part keeps takes no more memory than computing it again would: its backward
+        pass is the first.
+        """
+        if last or not self.again:
             return function(*arguments)
         # Nothing in the networks is random.
         return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)

@@ -30,7 +30,7 @@ class RunSettings:
         nodes: machines that train together.
         precision: "32-true"; "bf16-mixed" for autocast to bfloat16; or "auto", in which a run that
             goes on keeps its own, and a new one takes bf16-mixed where the device computes it fast:
-            by measurement it ends as near to float32 as another seed does.
+            by measurement (README) the two end no further apart than seeds do.
         compile: "default" has torch.compile make code of the training step's forecast and loss, in
             minutes and once; "reduce-overhead" makes CUDA graphs of it, for small frames on a GPU,
             where starting the work takes longer than the work. Weights differ by rounding.

@@ -25,6 +25,9 @@ FURTHER_ERRORS = {
 STANDS_FOR = {"crps_mm_h": "mae_mm_h"}
 """What a score is of a method that lacks it: the CRPS of a single forecast is its MAE."""
 
+LOGARITHMIC = "loss", "gradient_norm"
+"""Ends of the names of quantities whose learning curves are drawn on a logarithmic axis."""
+
 SMOOTHED_FROM_VALUES = 100
 BAND_ALPHA = 0.14
 
@@ -141,8 +144,8 @@ def write_learning_curves(
 ) -> None:
     """Plot learning curves as PNG: one field per quantity, training and validation together.
 
-    Losses are drawn on a logarithmic axis. Of a curve with many values, their running mean is
-    drawn over them.
+    Losses and gradient norms are drawn on a logarithmic axis. Of a curve with many values, their
+    running mean is drawn over them.
 
     Args:
         path: the file to write.
@@ -177,7 +180,7 @@ def write_learning_curves(
             place = {"train": 0, "valid": 1}.get(part, number)
             _learning_curve(axis, at, of, part, LINE_COLOURS[place % len(LINE_COLOURS)])
         axis.set_xlabel("step")
-        if "loss" in quantity and all((of > 0).all() for _, of in parts.values()):
+        if quantity.endswith(LOGARITHMIC) and all((of > 0).all() for _, of in parts.values()):
             axis.set_yscale("log")
             axis.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
             axis.yaxis.set_major_formatter("{x:g}")

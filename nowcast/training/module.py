@@ -104,6 +104,8 @@ class NowcastModule(pl.LightningModule):
         self.network = network
         self.optimization = optimization
         self.description = description
+        self.gradient_norms: dict[str, Tensor] = {}
+        """Global norms of the last step's gradients before clipping, by part of the network."""
         self._layers = list(memel.inserted(network).values())
         self._compiled = (
             None
@@ -166,8 +168,10 @@ class NowcastModule(pl.LightningModule):
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         """Clip the gradients of encoder and forecaster, each by its own global norm."""
-        for part in (self.network.encoder, self.network.forecaster):
-            torch.nn.utils.clip_grad_norm_(part.parameters(), self.optimization.clip_norm)
+        for name in ("encoder", "forecaster"):
+            weights = self.network.get_submodule(name).parameters()
+            norm = torch.nn.utils.clip_grad_norm_(weights, self.optimization.clip_norm)
+            self.gradient_norms[name] = norm
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description, so that the file says what network it holds."""

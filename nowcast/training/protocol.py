@@ -37,6 +37,7 @@ from nowcast.training.callbacks import (
 from nowcast.training.data import DataSettings
 from nowcast.training.data_module import ClipData
 from nowcast.training.execution import check_compiler, settled_precision
+from nowcast.training.gradient_norms import LogGradientNorms
 from nowcast.training.inhibition import (
     Inhibition,
     check_layers,
@@ -241,6 +242,7 @@ def _trainer(
 ) -> pl.Trainer:
     callbacks: list[Callback] = [
         DropLaterRows(),
+        LogGradientNorms(run.log_every),
         *instruments,  # Before the checkpoint: a run that goes on from it has not missed them.
         KeepCheckpoint(
             run.checkpoint,

@@ -150,7 +150,7 @@ def test_values_are_read_for_points_of_the_learning_curve_alone(
             pretrain(NETWORK, data(store), replace(STEPS, steps=steps), settings)
         return found.count
 
-    metrics, points = 3, 2
+    metrics, points = 5, 2
     assert reads(16) - reads(8) == metrics * points
     original = NowcastModule.log
     monkeypatch.setattr(

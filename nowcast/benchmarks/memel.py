@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from nowcast import memel
 from nowcast.benchmarks.layer_clock import LayerClock
+from nowcast.benchmarks.layer_operations import layer_operations
 from nowcast.benchmarks.machine import wait_for
 from nowcast.benchmarks.report import Report, Row
 from nowcast.benchmarks.rounds import time_rounds
@@ -35,8 +36,8 @@ def measure_memel(
 
     The layers inhibit from the first step on. They are timed by themselves, too: a further step in
     each round tells what it spends in them, forward and backward, far less than what whole steps
-    scatter by. Forecasts of a network whose layers were removed are timed beside those of one that
-    never had any.
+    scatter by; one more on a CPU is profiled, and says what it is spent on. Forecasts of a network
+    whose layers were removed are timed beside those of one that never had any.
 
     Args:
         hidden: channels of the ConvGRU states, finest level first; the convolutions between levels
@@ -69,6 +70,7 @@ def measure_memel(
     rows: list[Row] = []
     calls: dict[str, list[float]] = {}
     layers: dict[str, memel.MEmeL] = {}
+    operations: dict[str, dict[str, float]] = {}
     for precision in precisions:
         without = f"{precision}, without"
         steps = {without: _step(shape, place, precision, top=None)}
@@ -86,14 +88,18 @@ def measure_memel(
                 layers = memel.inserted(step.network)
                 steps_done = warmup + repeats
                 calls[name] = [int(layer.calls) / steps_done for layer in layers.values()]
+                if place.type == "cpu":
+                    operations[name] = layer_operations(step)
         for name, clock in clocks.items():
             rows.append(Row(name, tuple(clock.seconds[warmup:]), clock.calls, "calls", without))
     rows += _forecasts_after_removal(shape, place, tops[0], repeats, warmup)
-    facts = {
+    facts: dict[str, Any] = {
         "GFLOP of a step": gflop,
         "layers": list(layers),
         "calls per step": calls,
     }
+    if operations:
+        facts["ms in the layers by operation, of a profiled step"] = operations
     return Report("memel", settings, tuple(rows), facts)
 
 

@@ -172,6 +172,11 @@ def test_rows_are_the_variants_of_the_part(measured):
         calls = found["facts"]["calls per step"]
         assert list(calls.values()) == [[3, 3, 3, 4, 4, 4]] * 4
         assert len(found["facts"]["layers"]) == 6
+        operations = found["facts"]["ms in the layers by operation, of a profiled step"]
+        assert list(operations) == list(calls)
+        for name, spent in operations.items():
+            assert spent["between operations"] > 0, name
+            assert spent["sum"] > 0, name
     if part == "data":
         assert found["facts"]["frames"] == 20
         on_disk = found["facts"]["MB on disk"]

@@ -41,7 +41,8 @@ def test_the_network_beats_persistence_on_unseen_rain(demo):
     scores = json.loads((demo / "runs/demo/evaluation/scores.json").read_text())
     network, persistence = (scores["methods"][name]["mean"] for name in ("ConvGRU", "persistence"))
     balanced = [m["balanced_mse"] + m["balanced_mae"] for m in (network, persistence)]
-    assert balanced[0] < 0.9 * balanced[1]
+    # Six seeds gave 0.64 to 0.73; one that stood still, its gradients not clipped, 0.80.
+    assert balanced[0] < 0.78 * balanced[1]
     assert network["csi"][0] > 1.1 * persistence["csi"][0]
     assert scores["methods"]["ConvGRU"]["clips"] >= 20
     with Image.open(demo / "runs/demo/forecast.gif") as animation:

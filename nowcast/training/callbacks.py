@@ -173,8 +173,9 @@ class KeepCheckpoint(pl.Callback):
     """Saves the newest checkpoint: every so many steps, at the end, and when asked to stop.
 
     On Ctrl-C or SIGTERM the step is finished, the checkpoint saved, and training stops. One file is
-    kept; it is written beside and renamed, so that there is always a complete one. A validation
-    that is due at the same step comes first, so that resuming does not miss it.
+    kept; it is written beside, and renamed once the step's metrics are logged, so that there is
+    always a complete one and a run that goes on from it misses no row of the learning curve. A
+    validation that is due at the same step comes first, so that resuming does not miss it.
 
     Args:
         path: the file.
@@ -186,6 +187,7 @@ class KeepCheckpoint(pl.Callback):
         self.path, self.every, self.validate_every = path, every, validate_every
         self.asked_to_stop = False
         self.saved_step: int | None = None
+        self._written: Path | None = None
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -205,6 +207,7 @@ class KeepCheckpoint(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop if asked to, now that the step is logged and its checkpoint saved."""
+        self._rename()
         if self.asked_to_stop and self.saved_step == trainer.global_step:
             step = f"{trainer.global_step:,}"
             raise Stopped(f"stopped after step {step}; the same command goes on from there")
@@ -215,11 +218,17 @@ class KeepCheckpoint(pl.Callback):
             partial = self.path.with_name(f".{self.path.name}.partial")
             trainer.save_checkpoint(partial)
             if trainer.is_global_zero:
-                partial.replace(self.path)
+                self._written = partial
             self.saved_step = step
 
+    def _rename(self) -> None:
+        if self._written is not None:
+            self._written.replace(self.path)
+            self._written = None
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the signals back."""
+        """Give the signals back, now that the last step is logged."""
+        self._rename()
         self._give_signals_back()
 
     def on_exception(self, *_: Any) -> None:

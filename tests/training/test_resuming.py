@@ -58,6 +58,25 @@ def test_a_run_killed_in_a_validation_does_not_miss_it_when_resumed(store, tmp_p
     assert curves[0]["valid_loss"][0] == [3, 7]
 
 
+def test_a_run_killed_right_after_saving_lacks_no_row_when_resumed(store, tmp_path, monkeypatch):
+    """A step's metrics are logged after the hooks in which checkpoints are saved."""
+    pretrain(NETWORK, data(store), STEPS, run(tmp_path / "unbroken"))
+    original = KeepCheckpoint.on_train_batch_end
+
+    def die(self, trainer, *rest):
+        original(self, trainer, *rest)
+        if trainer.global_step == 6:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeepCheckpoint, "on_train_batch_end", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            pretrain(NETWORK, data(store), STEPS, run(tmp_path / "broken"))
+    pretrain(NETWORK, data(store), STEPS, run(tmp_path / "broken"))
+    curves = [(tmp_path / way / "metrics.csv").read_text() for way in ("broken", "unbroken")]
+    assert curves[0] == curves[1]
+
+
 def test_checkpoints_are_written_in_the_runs_own_folder_and_renamed(store, tmp_path, monkeypatch):
     saved = []
     original = pl.Trainer.save_checkpoint

@@ -17,11 +17,12 @@ import numpy as np
 
 from nowcast.adapters import glue
 from nowcast.adapters.pretrained import open_network
-from nowcast.adapters.rows import TRAINED, Inhibition, LayerSettings, insert_layers, layer_refusals
+from nowcast.adapters.rows import LayerSettings, insert_layers, layer_refusals
 from nowcast.adapters.runs import Outcome, Run
 from nowcast.adapters.submission import predictions, write_predictions
 from nowcast.files import replacing
 from nowcast.memel import MEmeL
+from nowcast.memel.variants import FINETUNED_WITH, Inhibition
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -191,7 +192,7 @@ def finetune(
             for layer in layers.values():
                 layer.in_evaluation = True
             # Only the row MEmeL-T shows it.
-            test = execution.test_predictions and run.inhibition == TRAINED["MEmeL-T"]
+            test = execution.test_predictions and run.inhibition == FINETUNED_WITH["MEmeL-T"]
             scores_in_testing = _evaluate(trainer, tokens, folder, "_in_testing", test)
     took = seconds(trainer) + time.monotonic() - started
     return Outcome(scores, scores_in_testing, losses(trainer), trainer.state.global_step, took)

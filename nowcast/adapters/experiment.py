@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from nowcast.adapters.rows import ROWS, TRAINED, Inhibition
+from nowcast.adapters.rows import ROWS
 from nowcast.adapters.runs import Outcome, Run
 from nowcast.errors import InputError
+from nowcast.memel.variants import FINETUNED_WITH, Inhibition
 
 log = logging.getLogger("nowcast")
 
@@ -55,7 +56,7 @@ class Plan:
     @property
     def inhibitions(self) -> tuple[Inhibition | None, ...]:
         """What is finetuned at every learning rate; MEmeL-Tune needs MEmeL's choice of it."""
-        wanted = [TRAINED["MEmeL" if row == "MEmeL-Tune" else row] for row in self.rows]
+        wanted = [FINETUNED_WITH["MEmeL" if row == "MEmeL-Tune" else row] for row in self.rows]
         return tuple(dict.fromkeys(wanted))
 
     @property
@@ -126,7 +127,7 @@ def chosen(row: str, outcomes: Mapping[Run, Outcome], columns: Sequence[str]) ->
     groups: dict[tuple[Inhibition | None, float], list[Run]] = {}
     for run in outcomes:
         reverse = run.inhibition is not None and run.inhibition.delta > 0
-        if (reverse and run.learning_rate == at) if tune else run.inhibition == TRAINED[row]:
+        if (reverse and run.learning_rate == at) if tune else run.inhibition == FINETUNED_WITH[row]:
             groups.setdefault((run.inhibition, run.learning_rate), []).append(run)
 
     def mean(runs: list[Run]) -> float:

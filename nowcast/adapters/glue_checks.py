@@ -11,10 +11,11 @@ from nowcast.adapters.experiment import Plan
 from nowcast.adapters.glue import TASKS
 from nowcast.adapters.pretrained import open_network
 from nowcast.adapters.processes import processes
-from nowcast.adapters.rows import Inhibition, LayerSettings, layer_refusals
+from nowcast.adapters.rows import LayerSettings, layer_refusals
 from nowcast.adapters.setting_checks import check_learning_rates
 from nowcast.device import choose_device
 from nowcast.errors import InputError
+from nowcast.memel.variants import Inhibition
 
 log = logging.getLogger("nowcast")
 

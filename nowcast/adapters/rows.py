@@ -1,6 +1,6 @@
 """The rows of the paper's Tables 1 and 2, and where their MEmeL layers go."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,35 +8,10 @@ from torch import nn
 
 from nowcast import memel
 from nowcast.errors import InputError
+from nowcast.memel.variants import Inhibition
 
 ROWS = ("Original", "Naive (a)", "Naive (b)", "MEmeL", "MEmeL-Tune", "MEmeL-T")
 """In the order of Tables 1, 5 and 6."""
-
-
-@dataclass(frozen=True)
-class Inhibition:
-    """What is inhibited while a network is finetuned.
-
-    Args:
-        top: activations deactivated per sample and layer (n_n).
-        delta: 1 is reverse deactivation, 0 naive (a), −1 naive (b) (E.3).
-    """
-
-    top: int = 1
-    delta: float = 1.0
-
-    def __str__(self) -> str:
-        return f"top {self.top}, Δ {self.delta:g}"
-
-
-TRAINED: Mapping[str, Inhibition | None] = {
-    "Original": None,
-    "Naive (a)": Inhibition(delta=0.0),
-    "Naive (b)": Inhibition(delta=-1.0),
-    "MEmeL": Inhibition(),
-    "MEmeL-T": Inhibition(),
-}
-"""What each row is finetuned with; MEmeL-T is the row MEmeL, tested with its layers on (F.1)."""
 
 
 @dataclass(frozen=True)

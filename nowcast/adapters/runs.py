@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nowcast.adapters.rows import Inhibition
 from nowcast.errors import InputError
 from nowcast.files import write_json
+from nowcast.memel.variants import Inhibition
 
 OUTCOME = "outcome.json"
 SETTINGS = "settings.json"

@@ -14,10 +14,11 @@ from torch import nn
 
 from nowcast import memel
 from nowcast.adapters.imagenet import view_of
-from nowcast.adapters.rows import Inhibition, LayerSettings, insert_layers, layer_refusals
+from nowcast.adapters.rows import LayerSettings, insert_layers, layer_refusals
 from nowcast.adapters.swin_recipe import DROP_PATH
 from nowcast.adapters.swin_weights import architecture, head_outputs, read_weights, replace_head
 from nowcast.errors import InputError
+from nowcast.memel.variants import Inhibition
 
 
 def build_model(

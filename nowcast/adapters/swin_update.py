@@ -26,7 +26,7 @@ from nowcast.adapters.imagenet import (
     train_loader,
     view_of,
 )
-from nowcast.adapters.rows import Inhibition, LayerSettings, layer_refusals
+from nowcast.adapters.rows import LayerSettings, layer_refusals
 from nowcast.adapters.setting_checks import count, not_negative, refuse_misfits
 from nowcast.adapters.swin import insert, side_in
 from nowcast.adapters.swin_finetuned import load_statistics, open_network
@@ -34,6 +34,7 @@ from nowcast.adapters.swin_recipe import Recipe
 from nowcast.adapters.swin_training import Finetuning
 from nowcast.adapters.swin_weights import find_weights
 from nowcast.device import choose_device
+from nowcast.memel.variants import Inhibition
 from nowcast.memory import keep_freed_memory
 from nowcast.progress import progress
 

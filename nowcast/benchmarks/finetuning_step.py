@@ -10,9 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nowcast import memel
 from nowcast.adapters.extras import require
-from nowcast.adapters.rows import Inhibition, LayerSettings
+from nowcast.adapters.rows import LayerSettings
 from nowcast.benchmarks.machine import wait_for
 from nowcast.errors import InputError
+from nowcast.memel.variants import Inhibition
 
 Model = Literal["bert-base", "swin-T", "swin-S", "swin-B"]
 

@@ -14,9 +14,10 @@ from nowcast.adapters import bert, trainer
 from nowcast.adapters.glue import TASKS, load_task
 from nowcast.adapters.glue_checks import LayerTrial
 from nowcast.adapters.pretrained import fingerprint, open_network, open_tokenizer
-from nowcast.adapters.rows import Inhibition, LayerSettings
+from nowcast.adapters.rows import LayerSettings
 from nowcast.adapters.runs import Run
 from nowcast.errors import InputError
+from nowcast.memel.variants import Inhibition
 
 transformers = pytest.importorskip("transformers", reason="the extra `glue` is not installed")
 pytestmark = pytest.mark.usefixtures("quick")

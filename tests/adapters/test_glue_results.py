@@ -8,10 +8,10 @@ import pytest
 from nowcast.adapters.bert import Finetuning
 from nowcast.adapters.experiment import Plan, carry_out, chosen
 from nowcast.adapters.glue_results import tabulate_glue
-from nowcast.adapters.rows import Inhibition
 from nowcast.adapters.runs import Outcome, Run, done, write_outcome
 from nowcast.adapters.table import format_table, tabulate, write_table
 from nowcast.errors import InputError
+from nowcast.memel.variants import Inhibition
 
 TUNED = Plan(rows=("MEmeL", "MEmeL-Tune"), tune_tops=(5, 10), tune_deltas=(5.0,))
 SCORES = {

@@ -24,9 +24,10 @@ from sklearn.metrics import top_k_accuracy_score
 
 from nowcast.adapters.augmentation import View
 from nowcast.adapters.imagenet import open_images, val_loader
-from nowcast.adapters.rows import ROWS, Inhibition, LayerSettings
+from nowcast.adapters.rows import ROWS, LayerSettings
 from nowcast.adapters.swin import insert
 from nowcast.commands import main
+from nowcast.memel.variants import Inhibition
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,10 +15,11 @@ from nowcast import memel
 from nowcast.adapters.augmentation import View
 from nowcast.adapters.imagenet import view_of
 from nowcast.adapters.imagenet_experiment import PAPER, label_of
-from nowcast.adapters.rows import ROWS, Inhibition, LayerSettings
+from nowcast.adapters.rows import ROWS, LayerSettings
 from nowcast.adapters.swin import build_model, insert
 from nowcast.adapters.swin_weights import find_weights, head_rows, read_weights
 from nowcast.errors import InputError
+from nowcast.memel.variants import Inhibition
 
 SWIN_T, SWIN_S, SWIN_B = (f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base"))
 TINY = {"img_size": 32, "window_size": 4, "embed_dim": 8, "depths": (1, 1, 3, 1),

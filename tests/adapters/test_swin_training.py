@@ -13,13 +13,14 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 
 from nowcast.adapters.augmentation import Augmentation, View
 from nowcast.adapters.imagenet import open_images
-from nowcast.adapters.rows import Inhibition, LayerSettings
+from nowcast.adapters.rows import LayerSettings
 from nowcast.adapters.swin import build_model, insert
 from nowcast.adapters.swin_callbacks import LogScores
 from nowcast.adapters.swin_execution import Execution
 from nowcast.adapters.swin_recipe import Recipe
 from nowcast.adapters.swin_training import Finetuning
 from nowcast.errors import InputError
+from nowcast.memel.variants import Inhibition
 
 SWIN_T = "swin_tiny_patch4_window7_224"
 TINY = {"img_size": 32, "window_size": 4, "embed_dim": 8, "depths": (1, 1, 3, 1),

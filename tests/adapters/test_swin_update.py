@@ -14,10 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from nowcast import memel
 from nowcast.adapters import swin_update
-from nowcast.adapters.rows import Inhibition, LayerSettings
+from nowcast.adapters.rows import LayerSettings
 from nowcast.adapters.swin import build_model, insert
 from nowcast.adapters.swin_finetuned import load_statistics, open_network
 from nowcast.commands.imagenet import main
+from nowcast.memel.variants import Inhibition
 
 SWIN = "swin_tiny_patch4_window7_224"
 TINY = {"img_size": 32, "window_size": 4, "embed_dim": 8, "depths": [2, 2, 1, 1],

@@ -8,5 +8,9 @@ class InputError(ValueError):
     """
 
 
+class NotFinite(InputError):
+    """A forecast holds NaN or infinity."""
+
+
 class Stopped(Exception):
     """Work was asked to stop and has saved what is done; the message says where it stands."""

@@ -34,6 +34,7 @@ from nowcast.verification import (
     target_mask_of,
 )
 from nowcast.verification.provenance import commit, versions
+from nowcast.verification.report_contents import plain_settings
 
 
 def evaluate_into(
@@ -117,14 +118,39 @@ def evaluate_into(
         # They have seen what came after the clips that are shown.
         opened = methods.open(data, clips.split)
         notes.append("Animations show networks as they were before they learned on the way.")
+    wettest = wettest_by_event(chosen, animations) if animations else []
     shown = [
         show(data, *clip, opened)
-        for clip in progress(wettest_by_event(chosen, animations), "animating", unit="clips")
+        for clip in (progress(wettest, "animating", unit="clips") if wettest else ())
     ]
     title = f"{data.store.stem}, {clips.split} clips, {clips.protocol}"
     write_outputs(out, report, compared, shown, title, notes)
     state.unlink(missing_ok=True)
     return compared
+
+
+def evaluated(
+    data: DataSettings,
+    out: Path,
+    methods: MethodSettings,
+    clips: ClipSettings,
+    scores: ScoreSettings,
+) -> Report | None:
+    """The report that `evaluate_into` left in `out`, None if it has not, or of something else.
+
+    What it was of is told by its settings: store, clips, and the bytes of the checkpoints.
+
+    Raises:
+        InputError: if a checkpoint or the store is missing, or the report is damaged.
+    """
+    path = out / "scores.json"
+    if not path.exists():
+        return None
+    report = read_json(path)
+    wanted = plain_settings(_settings(data, methods, clips, scores, data.open()))
+    # As they are in a file.
+    same = report["settings"] == json.loads(json.dumps(wanted))
+    return report if same and report["thresholds_mm_h"] == list(scores.thresholds_mm_h) else None
 
 
 def _earlier(out: Path, paths: Sequence[Path]) -> dict[str, Report]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nowcast.errors import InputError
+from nowcast.errors import InputError, NotFinite
 from nowcast.method import EnsembleMethod, IssuedForecasts, NowcastMethod
 from nowcast.radar.units import rain_rate_to_pixel
 from nowcast.verification.accumulator import Accumulator
@@ -233,7 +233,7 @@ def forecast_members(
             f"forecast of {name!r}: found shape {tuple(found.shape)}, expected ({wanted})"
         )
     if not torch.isfinite(found).all():
-        raise InputError(f"forecast of {name!r}: found NaN or infinity, expected finite values")
+        raise NotFinite(f"forecast of {name!r}: found NaN or infinity, expected finite values")
     return found[:, None] if single else found
 
 

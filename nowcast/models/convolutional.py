@@ -42,18 +42,22 @@ class ConvolutionalNetwork(Network):
         self.forecaster = ConvolutionalForecaster(settings, lead_times)
         self.make_ready()
 
-    def forward(self, frames: Tensor, lead_times: int) -> Tensor:
-        """See `Network.forward`; the number of frames is the one that it was built for."""
+    def _forecast(self, frames: Tensor, lead_times: int) -> Tensor:
         self.check_frames(frames)
         past, goes = frames, []
         for _ in range(-(-lead_times // self.lead_times)):
-            channels = past.squeeze(2)
-            if self.settings.coordinates:
-                grid = coordinates_of(past).expand(len(past), -1, -1, -1)
-                channels = torch.cat([channels, grid], dim=1)
-            goes.append(self.forecaster(self.encoder(channels)).unsqueeze(2))
+            goes.append(super()._forecast(past, self.lead_times))
             past = torch.cat([past, goes[-1].clamp(0, 1)], dim=1)[:, -frames.shape[1] :]
         return torch.cat(goes, dim=1)[:, :lead_times]
+
+    def predict(self, frames: Tensor, lead_times: int) -> Tensor:
+        """See `Network.predict`; both numbers of frames are those that it was built for."""
+        channels = frames.squeeze(2)
+        if self.settings.coordinates:
+            grid = coordinates_of(frames).expand(len(frames), -1, -1, -1)
+            channels = torch.cat([channels, grid], dim=1)
+        seen = frames[:, -1] if self.settings.head_sees_last else None
+        return self.forecaster(self.encoder(channels), seen).unsqueeze(2)
 
 
 class HiddenConvolution(nn.Module):
@@ -136,11 +140,17 @@ class ConvolutionalForecaster(nn.Module):
             ConvolutionalForecasterStage(settings, level, inputs[level])
             for level in range(len(inputs))
         )
-        self.head = Head(settings.up_features[0], lead_times)
+        self.head = Head(settings, lead_times)
 
-    def forward(self, encoded: list[Tensor]) -> Tensor:
-        """Activations, finest first, to frames (batch, lead time, y, x)."""
+    def forward(self, encoded: list[Tensor], seen: Tensor | None) -> Tensor:
+        """Activations, finest first, to frames (batch, lead time, y, x).
+
+        Args:
+            encoded: what the encoder gives.
+            seen: the last frame (batch, 1, y, x), if the head sees it.
+        """
         x: Tensor | None = None
         for stage, activations in zip(reversed(self.stages), reversed(encoded), strict=True):
             x = stage(x, activations)
-        return self.head(x)
+        assert x is not None
+        return self.head(x if seen is None else torch.cat([x, seen.to(x.dtype)], dim=1))

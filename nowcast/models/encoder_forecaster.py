@@ -39,8 +39,8 @@ class EncoderForecaster(Network):
                 if isinstance(module, TrajGRUCell):
                     nn.init.zeros_(module.flows.weight)
 
-    def forward(self, frames: Tensor, lead_times: int) -> Tensor:
-        """See `Network.forward`; any number of frames will do."""
+    def predict(self, frames: Tensor, lead_times: int) -> Tensor:
+        """See `Network.predict`; any number of frames will do."""
         self.check_frames(frames)
         sequence = frames.transpose(0, 1)
         if self.settings.coordinates:
@@ -48,7 +48,8 @@ class EncoderForecaster(Network):
             sequence = torch.cat([sequence, grid], dim=2)
         parts = Parts.of(self.recompute_every, self.training)
         states = self.encoder(sequence, parts)
-        return self.forecaster(states, lead_times, parts).transpose(0, 1)
+        seen = frames[:, -1] if self.settings.head_sees_last else None
+        return self.forecaster(states, seen, lead_times, parts).transpose(0, 1)
 
     def recompute(self, every: int) -> None:
         """See `Network.recompute`."""
@@ -143,23 +144,36 @@ class Forecaster(nn.Module):
         self.stages = nn.ModuleList(
             ForecasterStage(settings, level, inputs[level]) for level in range(len(inputs))
         )
-        self.head = Head(settings.up_features[0], 1)
+        self.head = Head(settings, 1)
 
-    def forward(self, states: list[Tensor], steps: int, parts: Parts) -> Tensor:
-        """States, finest first, to frames (time, batch, 1, y, x)."""
+    def forward(
+        self, states: list[Tensor], seen: Tensor | None, steps: int, parts: Parts
+    ) -> Tensor:
+        """States, finest first, to frames (time, batch, 1, y, x).
+
+        Args:
+            states: where the recurrent layers start.
+            seen: the last frame (batch, 1, y, x), if the head sees it.
+            steps: frames to forecast.
+            parts: of the sequence that are run one by one.
+        """
         sequence = []
         *others, last = parts.lengths(steps)
         for length in others:
-            frames, states = parts.run(self._unroll, states, length)
+            frames, states = parts.run(self._unroll, states, seen, length)
             sequence.append(frames)
-        sequence.append(parts.run(self._unroll, states, last, last=True)[0])
+        sequence.append(parts.run(self._unroll, states, seen, last, last=True)[0])
         return sequence[0] if len(sequence) == 1 else torch.cat(sequence)
 
-    def _unroll(self, states: list[Tensor], steps: int) -> tuple[Tensor, list[Tensor]]:
+    def _unroll(
+        self, states: list[Tensor], seen: Tensor | None, steps: int
+    ) -> tuple[Tensor, list[Tensor]]:
         x: Tensor | None = None
         after: list[Tensor] = []
         for stage, state in zip(reversed(self.stages), reversed(states), strict=True):
             x, last = stage(x, state, steps)
             after.insert(0, last)
         assert x is not None
+        if seen is not None:
+            x = torch.cat([x, seen.to(x.dtype).expand(len(x), -1, -1, -1, -1)], dim=2)
         return each_frame(self.head, x), after

@@ -4,6 +4,7 @@ After Germann and Zawadzki (Mon. Weather Rev. 130, 2002). Where the motion comes
 here; `motion` estimates it from frames.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -40,16 +41,30 @@ def extrapolate(
             f"{motion.shape}, expected (y, x) with (2, y, x)"
         )
     field = np.ascontiguousarray(field, dtype=np.float32)
-    motion = np.ascontiguousarray(motion, dtype=np.float32)
-    position = np.indices(field.shape, dtype=np.float32)[::-1].copy()
-    # Steady motion: what one midpoint iteration from a pixel gives is the same at every step.
-    step = _motion_at(motion, position - np.float32(0.5) * motion)
     moved = np.empty((lead_times, *field.shape), dtype=np.float32)
-    for frame in moved:
-        position -= _motion_at(step, position)
-        x, y = position
+    for frame, (x, y) in zip(moved, origins(motion, lead_times), strict=True):
         cv2.remap(field, x, y, cv2.INTER_LINEAR, frame, cv2.BORDER_CONSTANT, borderValue=0.0)
     return moved
+
+
+def origins(motion: NDArray[np.floating[Any]], steps: int) -> Iterator[NDArray[np.float32]]:
+    """Where the air that arrives at each pixel was 1, 2, … time steps before.
+
+    Args:
+        motion: steady displacement along x and y in pixels per time step, `(2, y, x)`.
+        steps: how many.
+
+    Yields:
+        Column and row, `(2, y, x)`, outside the grid where air comes from there; overwritten by
+        the next.
+    """
+    motion = np.ascontiguousarray(motion, dtype=np.float32)
+    position = np.indices(motion.shape[1:], dtype=np.float32)[::-1].copy()
+    # Steady motion: what one midpoint iteration from a pixel gives is the same at every step.
+    step = _motion_at(motion, position - np.float32(0.5) * motion)
+    for _ in range(steps):
+        position -= _motion_at(step, position)
+        yield position
 
 
 def _motion_at(motion: NDArray[np.float32], position: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from nowcast.device import Precision
 from nowcast.errors import InputError
 from nowcast.models.convgru import NEGATIVE_SLOPE, observed
+from nowcast.models.flow import Flow
 from nowcast.models.settings import NetworkSettings
 
 
@@ -58,6 +59,18 @@ class Network(nn.Module):
             InputError: if a side of the frames is no multiple of the network's stride, or it cannot
                 see so many of them.
         """
+        if self.settings.along_flow:
+            flow = Flow.of(frames, max(frames.shape[1] - 1, lead_times))
+            return flow.to_their_times(self._forecast(flow.to_the_last(frames), lead_times))
+        return self._forecast(frames, lead_times)
+
+    def _forecast(self, frames: Tensor, lead_times: int) -> Tensor:
+        """Forecast in the coordinates of `frames`; in and out as `forward`."""
+        found = self.predict(frames, lead_times)
+        return found + frames[:, -1:] if self.settings.forecasts == "change" else found
+
+    def predict(self, frames: Tensor, lead_times: int) -> Tensor:
+        """Frames, or their change against the last input frame; in and out as `forward`."""
         raise NotImplementedError
 
     def forecast(self, frames: Tensor, lead_times: int) -> Tensor:
@@ -134,16 +147,17 @@ def activated(convolution: nn.Module, x: Tensor) -> Tensor:
 
 
 class Head(nn.Sequential):
-    """The last layers: features of the finest level to pixel values.
+    """The last layers: features of the finest level, and what stands beside them, to pixel values.
 
     Args:
-        features: channels that come in.
+        settings: of the network.
         frames: channels that go out.
     """
 
-    def __init__(self, features: int, frames: int) -> None:
+    def __init__(self, settings: NetworkSettings, frames: int) -> None:
+        features = settings.up_features[0]
         super().__init__(
-            nn.Conv2d(features, features, 3, padding=1),
+            nn.Conv2d(features + settings.head_sees_last, features, 3, padding=1),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             nn.Conv2d(features, frames, 1),
         )

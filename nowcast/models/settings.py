@@ -43,6 +43,15 @@ class NetworkSettings:
         initial_weights: "authors" draws from a Gaussian of variance 2 / (1.04 · mean of fan-in and
             fan-out) with zero biases, and lets TrajGRU's links start at the pixel itself; "pytorch"
             keeps PyTorch's default.
+        head_sees_last: give the last layers, at full resolution, the last frame beside the features
+            that come up from the states, which are coarser by the first stride.
+        forecasts: "frames", as the benchmark; or "change" against the last frame, which starts near
+            none: an untrained network is nearly persistence.
+        along_flow: see and forecast in coordinates that move with the rain. Earlier frames are
+            moved on to the time of the last along the motion that optical flow finds in them, and
+            what is forecast there is moved on to its own time: the network is left with growth,
+            decay and what the motion does not explain. With "change" an untrained one is nearly
+            optical flow.
     """
 
     recurrence: Recurrence = "ConvGRU"
@@ -58,6 +67,9 @@ class NetworkSettings:
     coordinates: bool = True
     deconvolution_bias: bool = False
     initial_weights: Literal["authors", "pytorch"] = "authors"
+    head_sees_last: bool = False
+    forecasts: Literal["frames", "change"] = "frames"
+    along_flow: bool = False
 
     def __post_init__(self) -> None:
         if self.recurrence not in get_args(Recurrence):

@@ -1,4 +1,4 @@
-"""TrajGRU and the 2-D CNN are trained, kept, resumed, probed and used as the ConvGRU is."""
+"""TrajGRU, 2-D CNN and what forecasts along the flow are trained and used as the ConvGRU is."""
 
 import os
 import signal
@@ -24,14 +24,18 @@ from nowcast.training.update_effects import measure_update_effects
 
 TRAJGRU = replace(NETWORK, recurrence="TrajGRU")
 CNN = replace(NETWORK, recurrence="none", up_features=(8, 6, 6))
+ALONG_FLOW = replace(NETWORK, forecasts="change", along_flow=True, head_sees_last=True)
 PLACES = {
+    "ConvGRU": ["encoder.stages.*.rnn.cell", "forecaster.stages.*.rnn.cell"],
     "TrajGRU": ["encoder.stages.*.rnn.cell", "forecaster.stages.*.rnn.cell"],
     "none": ["encoder.stages.*.hidden", "forecaster.stages.*.hidden"],
 }
-BOTH = pytest.mark.parametrize("network", [TRAJGRU, CNN], ids=["TrajGRU", "CNN"])
+EACH = pytest.mark.parametrize(
+    "network", [TRAJGRU, CNN, ALONG_FLOW], ids=["TrajGRU", "CNN", "along the flow"]
+)
 
 
-@BOTH
+@EACH
 def test_training_lowers_the_loss_and_leaves_what_forecasts(store, tmp_path, network):
     settings = replace(STEPS, steps=40, learning_rate=3e-3, decay_every=40)
     path = pretrain(network, data(store), settings, run(tmp_path, valid_clips=0))
@@ -48,7 +52,7 @@ def test_training_lowers_the_loss_and_leaves_what_forecasts(store, tmp_path, net
     assert torch.equal(load(path).forecast(frames, 20), forecast)
 
 
-@BOTH
+@EACH
 def test_with_memel_a_resumed_run_ends_at_the_very_same_weights(
     store, tmp_path, monkeypatch, network
 ):
@@ -77,17 +81,17 @@ def test_with_memel_a_resumed_run_ends_at_the_very_same_weights(
     assert any(not torch.equal(without[name], expected[name]) for name in without)
 
 
-@BOTH
+@EACH
 def test_memel_follows_the_hidden_states_of_any_network(store, tmp_path, network):
     kept = run(tmp_path, profile_clips=2, probe_every=2)
     path = pretrain(network, data(store), replace(STEPS, steps=12), kept, INHIBITION)
     description, content = read_checkpoint(path)
     assert description.inhibition["at"] == PLACES[network.recurrence]
-    inside = "rnn.cell" if network is TRAJGRU else "hidden"
+    inside = "hidden" if network is CNN else "rnn.cell"
     for part, calls in (("encoder", 5), ("forecaster", 20)):
         for level in range(3):
             name = f"network.{part}.stages.{level}.{inside}.memel.calls"
-            assert content["state_dict"][name] == 12 * (calls if network is TRAJGRU else 1)
+            assert content["state_dict"][name] == 12 * (1 if network is CNN else calls)
     curve = read_learning_curve(tmp_path / "metrics.csv")
     assert len([name for name in curve if name.startswith("phi_median/")]) == 6
     assert "decrease_ratio" in curve

@@ -1,0 +1,216 @@
+"""Networks that forecast a change, and along the flow: what they are untrained, and where."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
+from torch.nn import functional
+
+from nowcast.models.build import build_network
+from nowcast.models.extrapolation import origins
+from nowcast.models.flow import Flow
+from nowcast.models.motion import estimate_motion
+from nowcast.models.settings import NetworkSettings
+
+SMALL = NetworkSettings(hidden=(4, 6, 6), features=(2, 6, 6), up_features=(2, 6, 6))
+SIDE = 60
+
+
+def moving_rain(seed, x=2.0, y=-1.0, times=5, side=SIDE):
+    """Smooth rain (1, time, 1, y, x) that moves by (x, y) pixels a step, oldest first."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:side, :side]
+    frames = np.zeros((times, side, side))
+    for centre in random.uniform(10, side - 10, (6, 2)):
+        for time in range(times):
+            back = times - 1 - time
+            distance = (columns - centre[0] + back * x) ** 2 + (rows - centre[1] + back * y) ** 2
+            frames[time] += 0.7 * np.exp(-distance / 40)
+    return torch.from_numpy(frames.clip(0, 1)).float()[None, :, None]
+
+
+def network(**changes):
+    torch.manual_seed(0)
+    return build_network(replace(SMALL, **changes), 5, 8)
+
+
+def silenced(**changes):
+    """A network that forecasts 0, whatever it sees."""
+    net = network(**changes)
+    for parameter in net.forecaster.head[2].parameters():
+        torch.nn.init.zeros_(parameter)
+    return net
+
+
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
+def test_no_change_is_the_last_frame(recurrence):
+    frames = moving_rain(0)
+    found = silenced(recurrence=recurrence, forecasts="change")(frames, 8)
+    assert torch.equal(found, frames[:, -1:].expand(-1, 8, -1, -1, -1))
+
+
+def test_a_change_is_added_to_the_last_frame():
+    frames = moving_rain(11)
+    with_change = network(forecasts="change")(frames, 8)
+    torch.testing.assert_close(with_change, network()(frames, 8) + frames[:, -1:])
+
+
+def test_a_2d_cnn_goes_on_from_its_own_forecasts():
+    """Asked for more than it was built for, it sees frames, not changes."""
+    frames = moving_rain(15)
+    settings = replace(SMALL, recurrence="none", forecasts="change")
+    torch.manual_seed(0)
+    net = build_network(settings, 5, 3)
+    first = net(frames, 3)
+    again = torch.cat([frames, first.clamp(0, 1)], dim=1)[:, -5:]
+    torch.testing.assert_close(net(frames, 6), torch.cat([first, net(again, 3)], dim=1))
+
+
+@pytest.mark.parametrize("along_flow", [False, True])
+def test_an_untrained_change_is_nearly_none(along_flow):
+    frames = moving_rain(12)
+    settings = NetworkSettings(forecasts="change", along_flow=along_flow, coordinates=False)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        found = build_network(settings, 5, 8)(frames, 8)
+    expected = silenced(forecasts="change", along_flow=along_flow)(frames, 8)
+    assert (found - expected).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
+def test_no_change_along_the_flow_is_the_last_frame_moved_on(recurrence):
+    frames = torch.cat([moving_rain(1), moving_rain(2, x=-1.5, y=0.5)])
+    found = silenced(recurrence=recurrence, forecasts="change", along_flow=True)(frames, 8)
+    for sequence, forecast in zip(frames[:, :, 0].numpy(), found[:, :, 0], strict=True):
+        motion = estimate_motion(sequence)
+        for place, field in zip(origins(motion, 8), forecast.detach().numpy(), strict=True):
+            exact = map_coordinates(sequence[-1], place[::-1], order=1, mode="grid-constant")
+            np.testing.assert_allclose(field, exact, atol=2e-5)
+
+
+def test_frames_are_moved_on_to_where_their_rain_is_at_last():
+    frames = moving_rain(3)
+    moved = Flow.of(frames, 4).to_the_last(frames)
+    inside = (..., slice(15, -15), slice(15, -15))
+    before = (frames[:, :1] - frames[:, -1:])[inside].abs().mean()
+    after = (moved[:, :1] - moved[:, -1:])[inside].abs().mean()
+    assert after < 0.1 * before
+    assert torch.equal(moved[:, -1], frames[:, -1])
+
+
+def test_what_is_forecast_to_grow_grows_where_the_rain_goes():
+    """A change of 0.1 everywhere is a change of 0.1 on every path that stays on the grid."""
+    frames = moving_rain(4)
+    plain, grown = (network(forecasts="change", along_flow=True) for _ in range(2))
+    with torch.no_grad():
+        grown.forecaster.head[2].bias.fill_(0.1)
+    difference = (grown(frames, 8) - plain(frames, 8)).detach()
+    assert difference[..., 20:-20, 20:-20].sub(0.1).abs().max() < 1e-6
+    # Air that comes from outside brings nothing.
+    assert difference[0, -1, 0, :, 0].min() == 0
+
+
+def test_frames_are_forecast_along_the_flow_too():
+    """What the inner network gives for frames moved on is moved on to its time."""
+    frames = moving_rain(5)
+    along = network(along_flow=True)
+    inner = network()
+    flow = Flow.of(frames, 8)
+    expected = flow.to_their_times(inner(flow.to_the_last(frames), 8))
+    assert torch.equal(along(frames, 8), expected)
+    assert not torch.equal(inner(frames, 8), expected)
+
+
+def test_rain_that_stands_still_is_seen_as_it_is():
+    frames = moving_rain(6, x=0.0, y=0.0)
+    along, plain = network(along_flow=True)(frames, 8), network()(frames, 8)
+    torch.testing.assert_close(along, plain, atol=1e-4, rtol=0)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 6))
+def test_each_sequence_has_its_own_motion(seed, lead_times):
+    first, second = moving_rain(seed), moving_rain(seed + 1, x=-2.0, y=1.5)
+    net = network(along_flow=True, forecasts="change")
+    together = net(torch.cat([first, second]), lead_times)
+    for alone, found in zip((first, second), together, strict=True):
+        torch.testing.assert_close(net(alone, lead_times)[0], found, atol=1e-6, rtol=0)
+
+
+def test_the_gradient_goes_through_the_paths():
+    frames = moving_rain(7, side=24).double()
+    flow = Flow.of(frames, 3)
+    fields = torch.rand(1, 3, 1, 24, 24, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(flow.to_their_times, (fields,))
+    past = torch.rand(1, 3, 1, 24, 24, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(flow.to_the_last, (past,))
+
+
+def test_it_has_the_same_weights_by_the_same_names():
+    plain, other = network(), network(forecasts="change", along_flow=True)
+    assert {n: p.shape for n, p in plain.named_parameters()} == {
+        n: p.shape for n, p in other.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
+def test_a_head_sees_the_last_frame_at_full_resolution(recurrence):
+    """With features silenced it is two convolutions of that frame alone, at every lead time."""
+    frames = torch.rand(2, 5, 1, SIDE, SIDE)
+    net = network(recurrence=recurrence, head_sees_last=True)
+    first, _, last = net.forecaster.head
+    torch.nn.init.zeros_(first.weight.data[:, :-1])
+    found = net(frames, 8)
+    hidden = functional.conv2d(frames[:, -1], first.weight[:, -1:], first.bias, padding=1)
+    expected = functional.conv2d(functional.leaky_relu(hidden, 0.2), last.weight, last.bias)
+    expected = expected[:, :, None] if recurrence == "none" else expected[:, None]
+    torch.testing.assert_close(found, expected.expand_as(found), atol=1e-5, rtol=1e-5)
+
+
+def test_along_the_flow_a_head_sees_what_the_network_sees():
+    frames = moving_rain(13)
+    along, inner = network(along_flow=True, head_sees_last=True), network(head_sees_last=True)
+    flow = Flow.of(frames, 8)
+    expected = flow.to_their_times(inner(flow.to_the_last(frames), 8))
+    assert torch.equal(along(frames, 8), expected)
+
+
+def test_recomputed_in_parts_it_computes_the_same():
+    frames = moving_rain(14)
+    gradients = []
+    for every in (0, 3):
+        net = network(forecasts="change", along_flow=True, head_sees_last=True)
+        net.recompute(every)
+        net(frames, 8).square().sum().backward()
+        gradients.append([parameter.grad for parameter in net.parameters()])
+    for once, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(once, again, rtol=1e-4, atol=1e-5)
+
+
+def test_one_frame_has_no_motion():
+    frames = moving_rain(8)[:, -1:]
+    found = silenced(forecasts="change", along_flow=True)(frames, 3)
+    torch.testing.assert_close(found, frames.expand(-1, 3, -1, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_in_bfloat16_paths_stay_precise():
+    frames = moving_rain(9)
+    net = network(forecasts="change", along_flow=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = net(frames, 8)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, net(frames, 8), atol=4e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_compiled_it_computes_the_same():
+    frames = moving_rain(10)
+    net = network(forecasts="change", along_flow=True)
+    with torch.no_grad():
+        net.forecaster.head[2].weight.normal_(0, 0.1)
+        compiled = torch.compile(net, dynamic=False)(frames, 3)
+        torch.testing.assert_close(compiled, net(frames, 3), atol=1e-5, rtol=0)

@@ -36,6 +36,9 @@ from nowcast.verification import (
 from nowcast.verification.provenance import commit, versions
 from nowcast.verification.report_contents import plain_settings
 
+STATE = "evaluation.state"
+"""File of what an unfinished evaluation has summed up."""
+
 
 def evaluate_into(
     data: DataSettings,
@@ -89,7 +92,7 @@ def evaluate_into(
     }
     scope = Scope(settings, minutes, list(scores.thresholds_mm_h), len(chosen), axes)
     check_comparable(out.absolute().name, scope, others)
-    state = out / "evaluation.state"
+    state = out / STATE
     # What computes the scores is what is there now, not what stands in the checkout at the end.
     stamp = commit()
     shared: dict[str, Any] = {
@@ -138,8 +141,6 @@ def evaluated(
 ) -> Report | None:
     """The report that `evaluate_into` left in `out`, None if it has not, or of something else.
 
-    What it was of is told by its settings: store, clips, and the bytes of the checkpoints.
-
     Raises:
         InputError: if a checkpoint or the store is missing, or the report is damaged.
     """
@@ -147,10 +148,34 @@ def evaluated(
     if not path.exists():
         return None
     report = read_json(path)
-    wanted = plain_settings(_settings(data, methods, clips, scores, data.open()))
-    # As they are in a file.
-    same = report["settings"] == json.loads(json.dumps(wanted))
-    return report if same and report["thresholds_mm_h"] == list(scores.thresholds_mm_h) else None
+    found = {
+        "settings": report["settings"],
+        # What a network is shown as with its layers on follows from its checkpoint.
+        "methods": [name for name in report["methods"] if not name.endswith("-T")],
+        "lead_times": len(report["lead_minutes"]),
+        "thresholds_mm_h": report["thresholds_mm_h"],
+    }
+    return report if found == identity(data, methods, clips, scores) else None
+
+
+def identity(
+    data: DataSettings, methods: MethodSettings, clips: ClipSettings, scores: ScoreSettings
+) -> dict[str, Any]:
+    """What tells an evaluation from others, as JSON has it: store, clips, methods, thresholds.
+
+    A checkpoint is told by its bytes.
+
+    Raises:
+        InputError: if a checkpoint or the store is missing.
+    """
+    found = {
+        "settings": plain_settings(_settings(data, methods, clips, scores, data.open())),
+        "methods": [*methods.baselines, *(methods.checkpoints or {}), *(methods.forecasts or {})],
+        "lead_times": data.lead_times,
+        "thresholds_mm_h": scores.thresholds_mm_h,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
 
 
 def _earlier(out: Path, paths: Sequence[Path]) -> dict[str, Report]:

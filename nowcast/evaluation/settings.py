@@ -104,6 +104,8 @@ class ClipSettings:
     online_learning_rate: float = 1e-4
 
     def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise InputError(f"stride: found {self.stride}, expected at least 1")
         if self.protocol == "online" and self.at_most is not None:
             raise InputError(
                 f"at_most: found {self.at_most} with the online protocol, which goes through all "

@@ -187,6 +187,7 @@ class KeepCheckpoint(pl.Callback):
         self.path, self.every, self.validate_every = path, every, validate_every
         self.asked_to_stop = False
         self.saved_step: int | None = None
+        self._stopping = False
         self._written: Path | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -198,23 +199,39 @@ class KeepCheckpoint(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save if it is time to, unless a validation comes first."""
+        self._agree(trainer)
         if self.validate_every is None or trainer.global_step % self.validate_every:
             self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save if it is time to."""
+        self._agree(trainer)
         self._save_if_due(trainer)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop if asked to, now that the step is logged and its checkpoint saved."""
         self._rename()
-        if self.asked_to_stop and self.saved_step == trainer.global_step:
-            step = f"{trainer.global_step:,}"
-            raise Stopped(f"stopped after step {step}; the same command goes on from there")
+        self.stop_if_asked(trainer.global_step)
+
+    def stop_if_asked(self, step: int) -> None:
+        """Stop if that was asked for and the checkpoint of a step saved.
+
+        Raises:
+            Stopped: saying where.
+        """
+        if self._stopping and self.saved_step == step:
+            raise Stopped(f"stopped after step {step:,}; the same command goes on from there")
+
+    def _agree(self, trainer: pl.Trainer) -> None:
+        """Stop all processes after the same step, whichever of them were asked to."""
+        self._stopping = self.asked_to_stop
+        if trainer.world_size > 1:
+            decide = trainer.strategy.reduce_boolean_decision
+            self._stopping = decide(self.asked_to_stop, all=False)
 
     def _save_if_due(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
-        if self.asked_to_stop or step % self.every == 0 or step == trainer.max_steps:
+        if self._stopping or step % self.every == 0 or step == trainer.max_steps:
             partial = self.path.with_name(f".{self.path.name}.partial")
             trainer.save_checkpoint(partial)
             if trainer.is_global_zero:
@@ -229,6 +246,7 @@ class KeepCheckpoint(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the signals back, now that the last step is logged."""
         self._rename()
+        trainer.strategy.barrier()  # Other processes may read it next.
         self._give_signals_back()
 
     def on_exception(self, *_: Any) -> None:

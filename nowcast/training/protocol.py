@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+import torch._dynamo
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -163,16 +165,7 @@ def _train(
     started_from: dict[str, Any] | None,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
-    if run.probe_every and inhibition is None:
-        raise InputError(
-            f"run: probe_every is {run.probe_every} in a training without MEmeL, expected 0"
-        )
-    if run.recompute_every and run.compile != "none" and inhibition is not None:
-        # The compiler would compute selections again from statistics that have moved on.
-        raise InputError(
-            f"run: recompute_every is {run.recompute_every} and compile is {run.compile!r} in a "
-            "training with MEmeL, expected recompute_every 0 or compile 'none'"
-        )
+    check_run(run, inhibition)
     model.recompute(run.recompute_every)
     store = data.open()
     begun = begun_run(run.checkpoint)
@@ -229,8 +222,13 @@ def _train(
         ) from error
     check_compiler(run, trainer.strategy.root_device)
     run.out.mkdir(parents=True, exist_ok=True)
+    if run.compile != "none":
+        torch._dynamo.reset()  # It gives up on code that many trainings of a process compile anew.
     module = NowcastModule(model, optimization, description, run.compile)
     trainer.fit(module, clips, ckpt_path=run.checkpoint if done else None, weights_only=True)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, KeepCheckpoint):
+            callback.stop_if_asked(trainer.global_step)  # In the last step.
     return run.checkpoint
 
 
@@ -272,6 +270,24 @@ def _trainer(
         use_distributed_sampler=False,
         default_root_dir=run.out,
     )
+
+
+def check_run(run: RunSettings, inhibition: Inhibition | None) -> None:
+    """Refuse settings of a run that a training cannot have, with MEmeL or without.
+
+    Raises:
+        InputError: with what was found and expected.
+    """
+    if run.probe_every and inhibition is None:
+        raise InputError(
+            f"run: probe_every is {run.probe_every} in a training without MEmeL, expected 0"
+        )
+    if run.recompute_every and run.compile != "none" and inhibition is not None:
+        # The compiler would compute selections again from statistics that have moved on.
+        raise InputError(
+            f"run: recompute_every is {run.recompute_every} and compile is {run.compile!r} in a "
+            "training with MEmeL, expected recompute_every 0 or compile 'none'"
+        )
 
 
 def check_frame_shape(model: Network, store: FrameStore) -> None:

@@ -77,6 +77,7 @@ def gather(
     columns = tuple(next(iter(next(iter(scores.values())).values())))
     return Results(
         table.title,
+        table.split,
         columns,
         {row: cells(of_seeds, columns) for row, of_seeds in scores.items()},
         {
@@ -142,9 +143,10 @@ def _notes(
         notes.append("One seed says nothing of what another would give.")
     if tuned:
         notes.append(f"{TUNED}: chosen by B-MSE + B-MAE on validation clips.")
-    notes.append(
-        "The paper's values are of HKO-7 at 120 × 120, 20,000 + 2,000 steps, one run each."
-    )
+    if table.split == "test":
+        notes.append(
+            "The paper's values are of HKO-7 at 120 × 120, 20,000 + 2,000 steps, one run each."
+        )
     return tuple(notes)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from nowcast.errors import InputError
 from nowcast.evaluation.methods import Baseline
+from nowcast.experiments.checks import check
 from nowcast.experiments.gathering import gather, scores_of
 from nowcast.experiments.plan import Plan
 from nowcast.experiments.results import PAPER_COLUMNS, Results, write_results
@@ -107,12 +108,12 @@ def reproduce(
         out, data, finetuning_data or data, network, pretraining, finetuning, run, layers,
         sampling, stride, at_most, device,
     )  # fmt: skip
-    data.open()
     choices = _choices(plan) if table.tuned else {}
     rows = {name: _evaluations(row, plan, table.split) for name, row in table.rows.items()}
     wanted = [*rows.values(), *choices.values()]
     # Seed by seed: with `plan.seeds` of those that are done there is a table before all are.
     steps = with_what_they_need([of[seed] for seed in plan.seeds for of in wanted])
+    check(work, (s for s in steps if isinstance(s, Evaluation)), table.split, baselines)
     _say_plan(table, plan, steps, work)
     if only_plan:
         return None

@@ -67,6 +67,7 @@ class Results:
 
     Args:
         title: of the table.
+        split: whose clips were scored; the paper's scores are of test clips.
         columns: of scores.
         rows: cells by row and column.
         differences: cells by pair of rows and column: the first row's values minus the second's of
@@ -80,6 +81,7 @@ class Results:
     """
 
     title: str
+    split: str
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Cell]]
     differences: Mapping[tuple[str, str], Mapping[str, Cell]]
@@ -126,7 +128,8 @@ def format_results(results: Results) -> str:
         [name, *(_number(column, scores[column]) for column in columns)]
         for name, scores in results.opponents.items()
     ]
-    published = [row for row in results.rows if row in PAPER]
+    paper = PAPER if results.split == "test" else {}
+    published = [row for row in results.rows if row in paper]
     if published:
         measured.append(["paper (HKO-7)", *[""] * len(columns)])
         measured += [[row, *(_paper_text(row, column) for column in columns)] for row in published]
@@ -138,7 +141,7 @@ def format_results(results: Results) -> str:
             [f"{a} − {b}", *(_difference_text(column, of[column]) for column in columns)]
             for (a, b), of in results.differences.items()
         ]
-        pairs = [pair for pair in results.differences if set(pair) <= PAPER.keys()]
+        pairs = [pair for pair in results.differences if set(pair) <= paper.keys()]
         if pairs:
             compared.append(["paper (HKO-7)", *[""] * len(columns)])
             compared += [
@@ -231,9 +234,11 @@ def _csv_rows(row: str, minus: str, of: Mapping[str, Cell]) -> list[list[Any]]:
 
 def plain(results: Results) -> dict[str, Any]:
     """What the JSON file holds."""
-    published = {row: PAPER[row] for row in results.rows if row in PAPER}
+    paper = PAPER if results.split == "test" else {}
+    published = {row: paper[row] for row in results.rows if row in paper}
     return {
         "title": results.title,
+        "split": results.split,
         "settings": dict(results.settings),
         "columns": list(results.columns),
         "rows": {row: _plain_cells(of) for row, of in results.rows.items()},

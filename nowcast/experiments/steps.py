@@ -25,6 +25,11 @@ class Pretraining:
     seed: int
 
     @property
+    def inhibitions(self) -> tuple[Inhibition | None, ...]:
+        """Of this training and those before it."""
+        return (self.inhibition,)
+
+    @property
     def folder(self) -> Path:
         """Where it lives in the experiment's folder."""
         return Path("pretraining", f"{_name(self.inhibition)}_seed{self.seed}")
@@ -49,6 +54,11 @@ class Finetuning:
     def seed(self) -> int:
         """Of the network that it starts from."""
         return self.start.seed
+
+    @property
+    def inhibitions(self) -> tuple[Inhibition | None, ...]:
+        """Of this training and those before it."""
+        return (*self.start.inhibitions, self.inhibition)
 
     @property
     def folder(self) -> Path:
@@ -103,7 +113,9 @@ def with_what_they_need(evaluations: list[Evaluation]) -> list[Step]:
 
 
 def _name(inhibition: Inhibition | None) -> str:
-    return "plain" if inhibition is None else f"top{inhibition.top}_delta{inhibition.delta:g}"
+    if inhibition is None:
+        return "plain"
+    return f"top{inhibition.top}_delta{str(float(inhibition.delta)).removesuffix('.0')}"
 
 
 def _said(inhibition: Inhibition | None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from nowcast.errors import InputError, NotFinite
 from nowcast.evaluation.methods import MethodSettings
-from nowcast.evaluation.run import evaluate_into, evaluated
+from nowcast.evaluation.run import STATE, evaluate_into, evaluated, identity
 from nowcast.evaluation.settings import ClipSettings, ScoreSettings
 from nowcast.experiments.steps import (
     FIRST_FINETUNING_SEED,
@@ -129,7 +130,7 @@ class Work:
                 self.data,
                 self.pretraining,
                 self._run(step),
-                self._layers(step.inhibition),
+                self.layers_of(step.inhibition),
                 self.sampling,
             )
         else:
@@ -138,7 +139,7 @@ class Work:
                 self.finetuning_data,
                 self.finetuning,
                 self._run(step),
-                self._layers(step.inhibition),
+                self.layers_of(step.inhibition),
                 sampling=self.sampling,
             )
 
@@ -152,25 +153,25 @@ class Work:
             return None
         methods = MethodSettings(baselines=baselines, device=self.device)
         report = _report(self._scored(Path(OPPONENTS, split), methods, split))
-        return None if isinstance(report, Diverged) else report
+        assert not isinstance(report, Diverged)
+        return report
+
+    def run_of(self, inhibition: Inhibition | None) -> RunSettings:
+        """Settings of a training's run but for folder and seed."""
+        return replace(self.run, probe_every=self.run.probe_every if inhibition else 0)
 
     def _run(self, training: Training) -> RunSettings:
         seed = training.seed
         if isinstance(training, Finetuning):
             seed += FIRST_FINETUNING_SEED
-        inhibited = training.inhibition is not None
-        return replace(
-            self.run,
-            out=self.out / training.folder,
-            seed=seed,
-            probe_every=self.run.probe_every if inhibited else 0,
-        )
+        return replace(self.run_of(training.inhibition), out=self.out / training.folder, seed=seed)
 
     def _steps(self, training: Training) -> int:
         pretraining = isinstance(training, Pretraining)
         return (self.pretraining if pretraining else self.finetuning).steps
 
-    def _layers(self, inhibition: Inhibition | None) -> dict[str, Any] | None:
+    def layers_of(self, inhibition: Inhibition | None) -> dict[str, Any] | None:
+        """Settings of the MEmeL layers of a training; None without."""
         if inhibition is None:
             return None
         return {**self.layers, "top": inhibition.top, "delta": inhibition.delta}
@@ -196,14 +197,20 @@ class Work:
 
 def _report(settings: dict[str, Any]) -> Report | Diverged:
     """Of several processes the first one evaluates, the others wait for what it finds."""
+    parent = os.getppid()
     while (found := _found(settings)) is None:
         if is_first_process():
             try:
                 return evaluate_into(**settings, animations=0)
             except NotFinite as error:
-                said = {"checkpoints": settings["methods"].described(), "found": str(error)}
+                if not settings["methods"].checkpoints:
+                    raise  # Of a method without training.
+                said = {"evaluation": _identity(settings), "found": str(error)}
                 write_json(settings["out"] / DIVERGED, said)
+                (settings["out"] / STATE).unlink(missing_ok=True)
                 return Diverged(str(error))
+        if os.getppid() != parent:
+            raise InputError(f"{settings['out']}: the process that evaluates has ended")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return found
 
@@ -215,12 +222,16 @@ def _found(settings: dict[str, Any]) -> Report | Diverged | None:
         return report
     try:
         said = json.loads((settings["out"] / DIVERGED).read_text(encoding="utf-8"))
-        same = said["checkpoints"] == settings["methods"].described()
+        same = said["evaluation"] == _identity(settings)
         return Diverged(str(said["found"])) if same else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
         return None  # Damaged: it is found again in a moment.
+
+
+def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return identity(**{name: value for name, value in settings.items() if name != "out"})
 
 
 def is_first_process() -> bool:

@@ -310,7 +310,32 @@ def test_wrong_input_is_said_in_one_line(home, table4, arguments, said):
     assert files(home / "runs/experiments") == before
 
 
-def test_a_setting_that_trainings_refuse_is_said_before_any_work(home, tmp_path):
-    done = reproduce("table4", "--out", tmp_path / "out", "--inhibition.epsilon=-1")
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--inhibition.epsilon=-1", "epsilon must be at least 0.0, found -1.0"),
+        ("--inhibition.at=[nowhere]", "nowhere"),
+        ("--stride=0", "stride: found 0, expected at least 1"),
+        ("--at_most=0", "at_most: found 0, expected at least 1 clip"),
+        ("--device=abacus", "abacus"),
+        ("--network.strides=[5,3,7]", "network settings: stride 7"),
+        ("--tune_tops=[100000]", "top=100000 of"),
+    ],
+)
+def test_what_only_a_later_step_would_refuse_is_said_before_any_work(
+    home, tmp_path, argument, said
+):
+    done = reproduce("table2", "--out", tmp_path / "out", argument)
     assert done.status == 2
-    assert "epsilon" in done.err
+    assert done.out == ""
+    assert len(done.err.strip().splitlines()) == 1
+    assert said in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_baselines_are_scored_anew(home, table4):
+    done = reproduce("table4", "--baselines=[optical flow]")
+    assert done.status == 0, done.err
+    assert "persistence" not in done.out
+    line = next(x for x in table4[1].splitlines() if x.startswith("optical flow"))
+    assert line.split() in [x.split() for x in done.out.splitlines()]

@@ -67,6 +67,7 @@ def results():
     }
     return Results(
         "Table 4",
+        "test",
         columns,
         {row: cells(seeds, columns) for row, seeds in of.items()},
         {("P-MEmeL", "P-Original"): paired(of["P-MEmeL"], of["P-Original"], columns)},

@@ -10,6 +10,7 @@ from nowcast.adapters.rows import ROWS
 from nowcast.adapters.runs import Outcome, Run
 from nowcast.errors import InputError
 from nowcast.memel.variants import FINETUNED_WITH, Inhibition
+from nowcast.search import DELTAS, TOPS, check_seeds, check_space, tried
 
 log = logging.getLogger("nowcast")
 
@@ -27,8 +28,8 @@ class Plan:
 
     rows: tuple[str, ...] = ROWS
     seeds: tuple[int, ...] = (0,)
-    tune_tops: tuple[int, ...] = (1, 5, 10, 50, 100)
-    tune_deltas: tuple[float, ...] = (1.0, 5.0, 10.0, 50.0, 100.0)
+    tune_tops: tuple[int, ...] = TOPS
+    tune_deltas: tuple[float, ...] = DELTAS
 
     def check(self) -> None:
         """Refuse what cannot be carried out.
@@ -40,18 +41,9 @@ class Plan:
         if unknown or not self.rows:
             found = ", ".join(unknown) or "none"
             raise InputError(f"rows: found {found}, expected some of {', '.join(ROWS)}")
-        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds: found {list(self.seeds)}, expected different numbers from 0")
-        if "MEmeL-Tune" in self.rows and not (
-            self.tune_tops
-            and self.tune_deltas
-            and min(self.tune_tops) > 0
-            and 0 < min(self.tune_deltas) <= max(self.tune_deltas) < math.inf
-        ):
-            raise InputError(
-                f"tuning: found tops {list(self.tune_tops)} and Δ {list(self.tune_deltas)}, "
-                "expected at least one of each, all above 0 (E.3)"
-            )
+        check_seeds(self.seeds)
+        if "MEmeL-Tune" in self.rows:
+            check_space(self.tune_tops, self.tune_deltas)
 
     @property
     def inhibitions(self) -> tuple[Inhibition | None, ...]:
@@ -64,8 +56,7 @@ class Plan:
         """What MEmeL-Tune chooses from: MEmeL's own top and Δ, then those of the grid."""
         if "MEmeL-Tune" not in self.rows:
             return ()
-        grid = [Inhibition(top, delta) for top in self.tune_tops for delta in self.tune_deltas]
-        return tuple(dict.fromkeys([Inhibition(), *grid]))
+        return tried(self.tune_tops, self.tune_deltas)
 
     def count(self, learning_rates: Sequence[float]) -> int:
         """Finetunings of one task."""

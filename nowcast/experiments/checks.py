@@ -10,7 +10,7 @@ from nowcast.models.build import build_network
 from nowcast.training.augmentation import check_crop, shape_in_training
 from nowcast.training.clips import SequentialClips
 from nowcast.training.inhibition import check_layers, insert_layers
-from nowcast.training.protocol import check_frame_shape, check_run
+from nowcast.training.protocol import check_frame_shape
 
 
 def check(
@@ -38,7 +38,7 @@ def check(
             check_frame_shape(network, store)
             check_crop(work.network, work.sampling)
             layers = work.layers_of(inhibition)
-            check_run(work.run_of(inhibition), layers)
+            work.run_of(inhibition).check_with_memel(layers is not None)
             if layers is not None:
                 insert_layers(network, layers)
                 check_layers(network, data.batch_size, shape)

@@ -99,11 +99,7 @@ def reproduce(
     check_layer_settings(layers)
     if not is_first_process():
         log.setLevel(logging.WARNING)
-    table = (
-        search_table(plan.tune_tops, plan.tune_deltas)
-        if experiment == "search"
-        else TABLES[experiment]
-    )
+    table = search_table(plan.tried) if experiment == "search" else TABLES[experiment]
     work = Work(
         out, data, finetuning_data or data, network, pretraining, finetuning, run, layers,
         sampling, stride, at_most, device,

@@ -165,7 +165,7 @@ def _train(
     started_from: dict[str, Any] | None,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
-    check_run(run, inhibition)
+    run.check_with_memel(inhibition is not None)
     model.recompute(run.recompute_every)
     store = data.open()
     begun = begun_run(run.checkpoint)
@@ -270,24 +270,6 @@ def _trainer(
         use_distributed_sampler=False,
         default_root_dir=run.out,
     )
-
-
-def check_run(run: RunSettings, inhibition: Inhibition | None) -> None:
-    """Refuse settings of a run that a training cannot have, with MEmeL or without.
-
-    Raises:
-        InputError: with what was found and expected.
-    """
-    if run.probe_every and inhibition is None:
-        raise InputError(
-            f"run: probe_every is {run.probe_every} in a training without MEmeL, expected 0"
-        )
-    if run.recompute_every and run.compile != "none" and inhibition is not None:
-        # The compiler would compute selections again from statistics that have moved on.
-        raise InputError(
-            f"run: recompute_every is {run.recompute_every} and compile is {run.compile!r} in a "
-            "training with MEmeL, expected recompute_every 0 or compile 'none'"
-        )
 
 
 def check_frame_shape(model: Network, store: FrameStore) -> None:

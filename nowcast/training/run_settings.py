@@ -71,6 +71,23 @@ class RunSettings:
         if self.seed >= 2**32:
             raise InputError(f"run: seed is {self.seed}, expected less than 2**32")
 
+    def check_with_memel(self, memel: bool) -> None:
+        """Refuse what a training with MEmeL, or one without, cannot have.
+
+        Raises:
+            InputError: with what was found and expected.
+        """
+        if self.probe_every and not memel:
+            raise InputError(
+                f"run: probe_every is {self.probe_every} in a training without MEmeL, expected 0"
+            )
+        if self.recompute_every and self.compile != "none" and memel:
+            # The compiler would compute selections again from statistics that have moved on.
+            raise InputError(
+                f"run: recompute_every is {self.recompute_every} and compile is {self.compile!r} "
+                "in a training with MEmeL, expected recompute_every 0 or compile 'none'"
+            )
+
     @property
     def checkpoint(self) -> Path:
         """The newest checkpoint; the result, once training has ended."""

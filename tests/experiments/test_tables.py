@@ -48,7 +48,7 @@ def test_tables_2_and_7_finetune_the_plain_network_each_in_its_own_way():
 
 def test_the_search_tries_the_papers_25_settings_on_validation_clips():
     plan = Plan()
-    table = search_table(plan.tune_tops, plan.tune_deltas)
+    table = search_table(plan.tried)
     assert table.split == "valid"
     tried = [row.finetuned_with for row in table.rows.values()]
     assert tried[:2] == [None, Inhibition()]

@@ -23,6 +23,7 @@ from nowcast.training.inhibition import keep_statistics, load_inhibited
 Baseline = Literal[
     "persistence",
     "optical flow",
+    "optical flow with inflow",
     "ROVER",
     "ROVER linear",
     "pysteps extrapolation",
@@ -41,8 +42,9 @@ class MethodSettings:
     """Which methods are compared.
 
     Args:
-        baselines: methods without training. "ROVER" and "ROVER linear" are the benchmark's
-            optical-flow opponent with and without its arctangent transform; "pysteps
+        baselines: methods without training. "optical flow with inflow" lets rain at an edge keep
+            coming in over it, where "optical flow" has dry air. "ROVER" and "ROVER linear" are the
+            benchmark's optical-flow opponent with and without its arctangent transform; "pysteps
             extrapolation" (Lucas–Kanade), "S-PROG", "S-PROG mean" (without probability matching),
             "ANVIL" and "STEPS" (an ensemble) are pysteps' and need it installed.
         checkpoints: trained networks by the names to show them under, as in
@@ -129,6 +131,7 @@ class MethodSettings:
         ours: dict[str, Callable[[], NowcastMethod]] = {
             "persistence": Persistence,
             "optical flow": OpticalFlow,
+            "optical flow with inflow": lambda: OpticalFlow(inflow="edge"),
             "ROVER": lambda: Rover("arctangent", store.exclude_mask),
             "ROVER linear": lambda: Rover("linear", store.exclude_mask),
         }

@@ -56,8 +56,8 @@ class ConvolutionalNetwork(Network):
         if self.settings.coordinates:
             grid = coordinates_of(frames).expand(len(frames), -1, -1, -1)
             channels = torch.cat([channels, grid], dim=1)
-        seen = frames[:, -1] if self.settings.head_sees_last else None
-        return self.forecaster(self.encoder(channels), seen).unsqueeze(2)
+        found: Tensor = self.forecaster(self.encoder(channels), self.seen_by_head(frames))
+        return found.unflatten(1, (self.lead_times, -1))
 
 
 class HiddenConvolution(nn.Module):
@@ -143,11 +143,11 @@ class ConvolutionalForecaster(nn.Module):
         self.head = Head(settings, lead_times)
 
     def forward(self, encoded: list[Tensor], seen: Tensor | None) -> Tensor:
-        """Activations, finest first, to frames (batch, lead time, y, x).
+        """Activations, finest first, to channels (batch, lead times · channels, y, x).
 
         Args:
             encoded: what the encoder gives.
-            seen: the last frame (batch, 1, y, x), if the head sees it.
+            seen: what the head sees of the last frame (batch, …, y, x), if anything.
         """
         x: Tensor | None = None
         for stage, activations in zip(reversed(self.stages), reversed(encoded), strict=True):

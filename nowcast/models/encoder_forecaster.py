@@ -48,8 +48,8 @@ class EncoderForecaster(Network):
             sequence = torch.cat([sequence, grid], dim=2)
         parts = Parts.of(self.recompute_every, self.training)
         states = self.encoder(sequence, parts)
-        seen = frames[:, -1] if self.settings.head_sees_last else None
-        return self.forecaster(states, seen, lead_times, parts).transpose(0, 1)
+        found = self.forecaster(states, self.seen_by_head(frames), lead_times, parts)
+        return found.transpose(0, 1)
 
     def recompute(self, every: int) -> None:
         """See `Network.recompute`."""
@@ -149,11 +149,11 @@ class Forecaster(nn.Module):
     def forward(
         self, states: list[Tensor], seen: Tensor | None, steps: int, parts: Parts
     ) -> Tensor:
-        """States, finest first, to frames (time, batch, 1, y, x).
+        """States, finest first, to forecasts (time, batch, channel, y, x).
 
         Args:
             states: where the recurrent layers start.
-            seen: the last frame (batch, 1, y, x), if the head sees it.
+            seen: what the head sees of the last frame (batch, …, y, x), if anything.
             steps: frames to forecast.
             parts: of the sequence that are run one by one.
         """

@@ -5,7 +5,7 @@ here; `motion` estimates it from frames.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,21 +13,28 @@ from numpy.typing import NDArray
 
 from nowcast.errors import InputError
 
+Inflow = Literal["dry", "edge"]
+"""What air from outside the grid brings: zero, or what the edge has where it comes in."""
+
 
 def extrapolate(
-    field: NDArray[np.floating[Any]], motion: NDArray[np.floating[Any]], lead_times: int
+    field: NDArray[np.floating[Any]],
+    motion: NDArray[np.floating[Any]],
+    lead_times: int,
+    inflow: Inflow = "dry",
 ) -> NDArray[np.float32]:
     """Move a field along a steady motion.
 
     For every pixel the path of its air is followed backwards, one midpoint iteration per time
     step; the field is interpolated (bilinearly) once per lead time, at the end of the path, so
-    that it does not blur with every step. Air from outside the grid brings zero.
+    that it does not blur with every step.
 
     Args:
         field: what is moved, `(y, x)`; rain rate or anything else that zero is dry for. NaN
             spreads to the pixels interpolated from it.
         motion: displacement along x and y in pixels per time step, `(2, y, x)`.
         lead_times: how many time steps.
+        inflow: what air from outside the grid brings.
 
     Returns:
         The field after 1, 2, … time steps, `(lead_times, y, x)`.
@@ -42,8 +49,9 @@ def extrapolate(
         )
     field = np.ascontiguousarray(field, dtype=np.float32)
     moved = np.empty((lead_times, *field.shape), dtype=np.float32)
+    border = cv2.BORDER_CONSTANT if inflow == "dry" else cv2.BORDER_REPLICATE
     for frame, (x, y) in zip(moved, origins(motion, lead_times), strict=True):
-        cv2.remap(field, x, y, cv2.INTER_LINEAR, frame, cv2.BORDER_CONSTANT, borderValue=0.0)
+        cv2.remap(field, x, y, cv2.INTER_LINEAR, frame, border, borderValue=0.0)
     return moved
 
 

@@ -17,7 +17,8 @@ class Flow:
     """Moves fields on along the motion of a batch of sequences, differentiably in the fields.
 
     Between pixels it is interpolated (bilinearly), once however far a field is moved; air from
-    outside the grid brings zero.
+    outside the grid brings what the edge has where it came in. What that becomes with time, a
+    network learns; dry air from everywhere outside is what no weather has.
 
     Args:
         origins: where the air at each pixel was 1, 2, … time steps before (batch, step, y, x, 2):
@@ -60,7 +61,10 @@ class Flow:
 
 def _moved(fields: Tensor, origins: Tensor) -> Tensor:
     moved = functional.grid_sample(
-        fields.flatten(0, 1).to(origins.dtype), origins.flatten(0, 1), align_corners=True
+        fields.flatten(0, 1).to(origins.dtype),
+        origins.flatten(0, 1),
+        padding_mode="border",
+        align_corners=True,
     )
     return moved.unflatten(0, fields.shape[:2])
 

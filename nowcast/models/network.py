@@ -16,6 +16,7 @@ from nowcast.device import Precision
 from nowcast.errors import InputError
 from nowcast.models.convgru import NEGATIVE_SLOPE, observed
 from nowcast.models.flow import Flow
+from nowcast.models.scales import SCALES, split_scales
 from nowcast.models.settings import NetworkSettings
 
 
@@ -67,11 +68,32 @@ class Network(nn.Module):
     def _forecast(self, frames: Tensor, lead_times: int) -> Tensor:
         """Forecast in the coordinates of `frames`; in and out as `forward`."""
         found = self.predict(frames, lead_times)
-        return found + frames[:, -1:] if self.settings.forecasts == "change" else found
+        if self.settings.forecasts == "frames":
+            return found
+        change = found[:, :, :1]
+        if self.settings.forecasts == "growth":
+            scales = split_scales(frames[:, -1]).unsqueeze(1)
+            change = change + (found[:, :, 1:] * scales).sum(dim=2, keepdim=True)
+        return frames[:, -1:] + change
 
     def predict(self, frames: Tensor, lead_times: int) -> Tensor:
-        """Frames, or their change against the last input frame; in and out as `forward`."""
+        """What the settings say that is forecast.
+
+        Args:
+            frames: pixel values (batch, time, 1, y, x), oldest first.
+            lead_times: how many frames to forecast.
+
+        Returns:
+            (batch, lead_times, channels, y, x): one channel, frames or their change; for "growth"
+            a change first and then the relative change of each scale, finest first.
+        """
         raise NotImplementedError
+
+    def seen_by_head(self, frames: Tensor) -> Tensor | None:
+        """What the last layers see of input frames (batch, time, 1, y, x): (batch, …, y, x)."""
+        if not self.settings.head_sees_last:
+            return None
+        return split_scales(frames[:, -1]) if self.settings.forecasts == "growth" else frames[:, -1]
 
     def forecast(self, frames: Tensor, lead_times: int) -> Tensor:
         """Forecast in evaluation mode, without gradient, clipped to [0, 1].
@@ -133,6 +155,10 @@ class Network(nn.Module):
         """Draw the initial weights that the settings ask for, and lay them out for speed."""
         if self.settings.initial_weights == "authors":
             self.apply(_draw_authors_weights)
+        if self.settings.forecasts != "frames":
+            for module in self.modules():
+                if isinstance(module, Head):
+                    module.begin_at_zero()
         # Faster convolutions on CPU and GPU.
         self.to(memory_format=torch.channels_last)
 
@@ -151,19 +177,28 @@ class Head(nn.Sequential):
 
     Args:
         settings: of the network.
-        frames: channels that go out.
+        frames: how many go out at once.
     """
 
     def __init__(self, settings: NetworkSettings, frames: int) -> None:
         features = settings.up_features[0]
+        scales = SCALES if settings.forecasts == "growth" else 0
+        seen = max(1, scales) if settings.head_sees_last else 0
         super().__init__(
-            nn.Conv2d(features + settings.head_sees_last, features, 3, padding=1),
+            nn.Conv2d(features + seen, features, 3, padding=1),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
-            nn.Conv2d(features, frames, 1),
+            nn.Conv2d(features, frames * (1 + scales), 1),
         )
 
+    def begin_at_zero(self) -> None:
+        """Have it give zeros until it is trained."""
+        last = self[2]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, features, y, x) to (batch, frames, y, x)."""
+        """(batch, features, y, x) to (batch, channels, y, x)."""
         first, activation, last = self
         found = first(x)
         return last(activation(found.clone() if observed(first) else found))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from nowcast.errors import InputError
-from nowcast.models.extrapolation import extrapolate
+from nowcast.models.extrapolation import Inflow, extrapolate
 from nowcast.models.motion import estimate_motion
 from nowcast.radar.units import pixel_to_rain_rate, rain_rate_to_pixel
 
@@ -18,14 +18,15 @@ __all__ = ["OpticalFlow", "estimate_motion", "extrapolate"]
 class OpticalFlow:
     """Nowcast by DIS optical flow and semi-Lagrangian extrapolation."""
 
-    def __init__(self, pairs: int = 4) -> None:
-        """Choose what the motion is estimated from.
+    def __init__(self, pairs: int = 4, inflow: Inflow = "dry") -> None:
+        """Choose what the motion is estimated from, and what comes in over the edges.
 
         Args:
             pairs: how many of the last pairs of successive frames to average the motion over;
                 fewer if there are fewer.
+            inflow: "dry", as is usual; or "edge": rain at an edge keeps coming in over it.
         """
-        self.pairs = pairs
+        self.pairs, self.inflow = pairs, inflow
 
     def forecast(self, frames: torch.Tensor, lead_times: int) -> torch.Tensor:
         """Move the last frame on along the motion of the last frames.
@@ -57,7 +58,7 @@ class OpticalFlow:
             motion = estimate_motion(sequence, self.pairs)
             last = np.nan_to_num(sequence[-1])
             rain_rate_mm_h = np.where(last > 0.0, pixel_to_rain_rate(last), np.float32(0.0))
-            moved = extrapolate(rain_rate_mm_h, motion, lead_times)
+            moved = extrapolate(rain_rate_mm_h, motion, lead_times, self.inflow)
             for rate, pixels in zip(moved, forecast[:, 0], strict=True):
                 rain_rate_to_pixel(rate).clip(0.0, 1.0, out=pixels)
         return torch.from_numpy(forecasts).to(frames)

@@ -162,8 +162,9 @@ class PystepsNowcast:
             self._fill(pixels, rates, motion)
             if self.name == "extrapolation" or pixels[:, 0].any():
                 return
-        # What pysteps raises in its statistics is of these kinds (LinAlgError is a ValueError).
-        except (ValueError, IndexError) as error:
+        # What pysteps raises in its statistics is of these kinds (LinAlgError is a ValueError). A
+        # cascade level that does not change is singular or not stationary as sums are rounded.
+        except (ValueError, IndexError, RuntimeError) as error:
             if self.name == "extrapolation":
                 raise
             reason = f"{FAILED} ({one_line(error)})"

@@ -45,8 +45,10 @@ class NetworkSettings:
             keeps PyTorch's default.
         head_sees_last: give the last layers, at full resolution, the last frame beside the features
             that come up from the states, which are coarser by the first stride.
-        forecasts: "frames", as the benchmark; or "change" against the last frame, which starts near
-            none: an untrained network is nearly persistence.
+        forecasts: "frames", as the benchmark; or "change" against the last frame, which starts at
+            none: an untrained network is persistence; or "growth", the relative change of each of
+            the last frame's scales beside that: what S-PROG lets decay everywhere alike, so that
+            what cannot be forecast is smoothed away, may here grow or decay anywhere.
         along_flow: see and forecast in coordinates that move with the rain. Earlier frames are
             moved on to the time of the last along the motion that optical flow finds in them, and
             what is forecast there is moved on to its own time: the network is left with growth,
@@ -68,7 +70,7 @@ class NetworkSettings:
     deconvolution_bias: bool = False
     initial_weights: Literal["authors", "pytorch"] = "authors"
     head_sees_last: bool = False
-    forecasts: Literal["frames", "change"] = "frames"
+    forecasts: Literal["frames", "change", "growth"] = "frames"
     along_flow: bool = False
 
     def __post_init__(self) -> None:

@@ -34,22 +34,23 @@ def moving_rain(seed, x=2.0, y=-1.0, times=5, side=SIDE):
 
 
 def network(**changes):
+    """One whose last weights are not zero, as after some training."""
+    torch.manual_seed(0)
+    net = build_network(replace(SMALL, **changes), 5, 8)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(net.forecaster.head[2].weight, std=0.1)
+    return net
+
+
+def untrained(**changes):
     torch.manual_seed(0)
     return build_network(replace(SMALL, **changes), 5, 8)
 
 
-def silenced(**changes):
-    """A network that forecasts 0, whatever it sees."""
-    net = network(**changes)
-    for parameter in net.forecaster.head[2].parameters():
-        torch.nn.init.zeros_(parameter)
-    return net
-
-
 @pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
-def test_no_change_is_the_last_frame(recurrence):
+def test_an_untrained_change_is_persistence(recurrence):
     frames = moving_rain(0)
-    found = silenced(recurrence=recurrence, forecasts="change")(frames, 8)
+    found = untrained(recurrence=recurrence, forecasts="change")(frames, 8)
     assert torch.equal(found, frames[:, -1:].expand(-1, 8, -1, -1, -1))
 
 
@@ -70,25 +71,15 @@ def test_a_2d_cnn_goes_on_from_its_own_forecasts():
     torch.testing.assert_close(net(frames, 6), torch.cat([first, net(again, 3)], dim=1))
 
 
-@pytest.mark.parametrize("along_flow", [False, True])
-def test_an_untrained_change_is_nearly_none(along_flow):
-    frames = moving_rain(12)
-    settings = NetworkSettings(forecasts="change", along_flow=along_flow, coordinates=False)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        found = build_network(settings, 5, 8)(frames, 8)
-    expected = silenced(forecasts="change", along_flow=along_flow)(frames, 8)
-    assert (found - expected).abs().mean() < 0.01
-
-
 @pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
-def test_no_change_along_the_flow_is_the_last_frame_moved_on(recurrence):
+def test_an_untrained_change_along_the_flow_is_the_last_frame_moved_on(recurrence):
+    """And what air from outside brings is what the edge has where it comes in."""
     frames = torch.cat([moving_rain(1), moving_rain(2, x=-1.5, y=0.5)])
-    found = silenced(recurrence=recurrence, forecasts="change", along_flow=True)(frames, 8)
+    found = untrained(recurrence=recurrence, forecasts="change", along_flow=True)(frames, 8)
     for sequence, forecast in zip(frames[:, :, 0].numpy(), found[:, :, 0], strict=True):
         motion = estimate_motion(sequence)
         for place, field in zip(origins(motion, 8), forecast.detach().numpy(), strict=True):
-            exact = map_coordinates(sequence[-1], place[::-1], order=1, mode="grid-constant")
+            exact = map_coordinates(sequence[-1], place[::-1], order=1, mode="nearest")
             np.testing.assert_allclose(field, exact, atol=2e-5)
 
 
@@ -103,15 +94,13 @@ def test_frames_are_moved_on_to_where_their_rain_is_at_last():
 
 
 def test_what_is_forecast_to_grow_grows_where_the_rain_goes():
-    """A change of 0.1 everywhere is a change of 0.1 on every path that stays on the grid."""
+    """A change of 0.1 everywhere is one on every path, wherever it comes from."""
     frames = moving_rain(4)
     plain, grown = (network(forecasts="change", along_flow=True) for _ in range(2))
     with torch.no_grad():
         grown.forecaster.head[2].bias.fill_(0.1)
     difference = (grown(frames, 8) - plain(frames, 8)).detach()
-    assert difference[..., 20:-20, 20:-20].sub(0.1).abs().max() < 1e-6
-    # Air that comes from outside brings nothing.
-    assert difference[0, -1, 0, :, 0].min() == 0
+    assert difference.sub(0.1).abs().max() < 1e-6
 
 
 def test_frames_are_forecast_along_the_flow_too():
@@ -193,7 +182,7 @@ def test_recomputed_in_parts_it_computes_the_same():
 
 def test_one_frame_has_no_motion():
     frames = moving_rain(8)[:, -1:]
-    found = silenced(forecasts="change", along_flow=True)(frames, 3)
+    found = untrained(forecasts="change", along_flow=True)(frames, 3)
     torch.testing.assert_close(found, frames.expand(-1, 3, -1, -1, -1), atol=1e-5, rtol=0)
 
 
@@ -211,6 +200,5 @@ def test_compiled_it_computes_the_same():
     frames = moving_rain(10)
     net = network(forecasts="change", along_flow=True)
     with torch.no_grad():
-        net.forecaster.head[2].weight.normal_(0, 0.1)
         compiled = torch.compile(net, dynamic=False)(frames, 3)
         torch.testing.assert_close(compiled, net(frames, 3), atol=1e-5, rtol=0)

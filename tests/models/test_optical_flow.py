@@ -213,6 +213,26 @@ def test_a_pair_without_coverage_has_no_say():
     assert np.median(error) < 0.5 * np.median(as_dry)
 
 
+def test_rain_at_an_edge_keeps_coming_in_or_does_not():
+    """Rain that has no end goes on for ever with inflow; without, dry air follows it."""
+    x, y = grid()
+    endless = np.broadcast_to((0.4 + 0.2 * np.sin(0.3 * y)).astype(np.float32), (5, SIDE, SIDE))
+    moving = np.stack([rain_like(x - 3 * t, y) for t in range(5)])
+    eastward = np.stack([np.full((SIDE, SIDE), 3.0), np.zeros((SIDE, SIDE))])
+    with_inflow = extrapolate(endless[-1], eastward, 12, "edge")
+    np.testing.assert_allclose(with_inflow, np.broadcast_to(endless[-1], (12, SIDE, SIDE)))
+    without = extrapolate(endless[-1], eastward, 12)
+    assert (without[-1, :, :36] == 0).all()
+    np.testing.assert_array_equal(without[-1, :, 36:], with_inflow[-1, :, 36:])
+    # The method passes its choice on: only what has come in differs.
+    frames = as_batch(moving)
+    dry, wet = (OpticalFlow(inflow=inflow).forecast(frames, 12) for inflow in ("dry", "edge"))
+    inside = np.s_[..., 16:-16, 48:]
+    assert torch.equal(dry[inside], wet[inside])
+    assert (dry[0, -1, 0, 16:-16, :24] == 0).all()
+    assert (wet > 0.1).all()
+
+
 def test_what_is_not_observed_is_forecast_as_dry():
     x, y = grid()
     frames = as_batch([rain_like(x - t, y) for t in range(5)])

@@ -308,6 +308,24 @@ def test_too_few_frames(name, needed):
         method.forecast(frames, 0)
 
 
+def test_a_level_that_does_not_change_is_none_to_estimate_either(monkeypatch):
+    """Singular or not stationary: which error pysteps raises for it is a matter of rounding."""
+    method = made("S-PROG")
+
+    autoregression = pytest.importorskip("pysteps.timeseries.autoregression")
+
+    def not_stationary(*arguments, **settings):
+        return autoregression.estimate_ar_params_yw(np.array([1.0, 0.5]) - 1e-12)
+
+    with pytest.raises(RuntimeError, match="nonstationary"):
+        not_stationary()
+    monkeypatch.setattr(method, "_nowcast", not_stationary)
+    frames = as_pixels(blobs(48))
+    extrapolated = made("extrapolation").forecast(frames, 2)
+    np.testing.assert_allclose(method.forecast(frames, 2), extrapolated, atol=1e-6)
+    assert method.replaced.total() == 1
+
+
 def test_errors_of_pysteps_in_one_line(monkeypatch):
     method = made("S-PROG")
 

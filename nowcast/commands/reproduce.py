@@ -21,10 +21,11 @@ EXPERIMENTS = {
     "table4": "MEmeL in the pretraining: P- and T-Original, P- and T-MEmeL",
     "table7": "MEmeL kept on in testing",
     "search": "top and Δ of the finetuning, on validation clips (E.3)",
+    "dependence": "of MEmeL's effect in the pretraining on one setting at a time",
 }
 
 USAGE = "usage: reproduce EXPERIMENT [--help] …\n\n" + "".join(
-    f"  {name:<8}{purpose}\n" for name, purpose in EXPERIMENTS.items()
+    f"  {name:<12}{purpose}\n" for name, purpose in EXPERIMENTS.items()
 )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nowcast.errors import InputError
 from nowcast.memel.variants import Inhibition
 from nowcast.search import DELTAS, TOPS, check_seeds, check_space, tried
 
@@ -14,17 +15,38 @@ class Plan:
         seeds: each training is repeated with each; rows are compared seed by seed.
         tune_tops: tops that MEmeL-Tune and the search try beside MEmeL's own top 1 and Δ 1 (E.3) …
         tune_deltas: … each with each of these Δ.
+        late_starts: calls that only collect statistics, that `dependence` tries beside those of all
+            layers. It tries the tops, the Δ and these one at a time, naive (a) and (b), and
+            channels for neurons.
     """
 
     seeds: tuple[int, ...] = (0,)
     tune_tops: tuple[int, ...] = TOPS
     tune_deltas: tuple[float, ...] = DELTAS
+    late_starts: tuple[int, ...] = (0, 10_000)
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
         check_space(self.tune_tops, self.tune_deltas)
+        if min(self.late_starts, default=0) < 0 or len(set(self.late_starts)) < len(
+            self.late_starts
+        ):
+            raise InputError(
+                f"late_starts: found {list(self.late_starts)}, expected different numbers from 0"
+            )
 
     @property
     def tried(self) -> tuple[Inhibition, ...]:
         """MEmeL's own top and Δ, then those of the grid."""
         return tried(self.tune_tops, self.tune_deltas)
+
+    @property
+    def one_at_a_time(self) -> tuple[Inhibition, ...]:
+        """MEmeL's own settings, one of them changed."""
+        changed = (
+            *(Inhibition(top=top) for top in self.tune_tops),
+            *(Inhibition(delta=delta) for delta in (0.0, -1.0, *self.tune_deltas)),
+            *(Inhibition(late_start=calls) for calls in self.late_starts),
+            Inhibition(neurons="channel"),
+        )
+        return tuple(one for one in dict.fromkeys(changed) if one != Inhibition())

@@ -26,6 +26,7 @@ from nowcast.experiments.tables import (
     TUNED,
     Row,
     Table,
+    dependence_table,
     search_table,
 )
 from nowcast.experiments.work import NETWORK, Work, check_layer_settings, is_first_process
@@ -40,7 +41,7 @@ from nowcast.training.sampling import UNIFORM, SamplingSettings
 
 log = logging.getLogger("nowcast")
 
-EXPERIMENTS = (*TABLES, "search")
+EXPERIMENTS = (*TABLES, "search", "dependence")
 
 
 def reproduce(
@@ -67,7 +68,8 @@ def reproduce(
     interrupted goes on. Settings that differ from those of a training that is there are refused.
 
     Args:
-        experiment: "table2", "table4" or "table7", or "search" over top and Δ (E.3).
+        experiment: "table2", "table4" or "table7", "search" over top and Δ (E.3), or "dependence"
+            of the effect in the pretraining on one setting at a time.
         out: folder for all that is left: a folder for each training with its scores, and the table
             as JSON, CSV and text.
         data: clips of pretrainings and evaluations.
@@ -76,7 +78,8 @@ def reproduce(
         pretraining: how pretrainings optimize; the paper's 20,000 steps by default.
         finetuning: how finetunings do; 2,000 steps by default.
         plan: seeds, and what MEmeL-Tune and the search try.
-        layers: settings of MEmeL layers but for top and Δ, and `at`, where they go.
+        layers: settings of MEmeL layers but for those that the rows decide, and `at`, where they
+            go.
         finetuning_data: clips of finetunings where they are others.
         sampling: which clips trainings draw more often, and how they are changed.
         baselines: methods without training whose scores stand below the rows.
@@ -99,7 +102,7 @@ def reproduce(
     check_layer_settings(layers)
     if not is_first_process():
         log.setLevel(logging.WARNING)
-    table = search_table(plan.tried) if experiment == "search" else TABLES[experiment]
+    table = _table(experiment, plan)
     work = Work(
         out, data, finetuning_data or data, network, pretraining, finetuning, run, layers,
         sampling, stride, at_most, device,
@@ -129,6 +132,14 @@ def reproduce(
     if is_first_process():
         write_results(out, experiment, results)
     return results
+
+
+def _table(experiment: str, plan: Plan) -> Table:
+    if experiment == "search":
+        return search_table(plan.tried)
+    return (
+        dependence_table(plan.one_at_a_time) if experiment == "dependence" else TABLES[experiment]
+    )
 
 
 def _evaluations(row: Row, plan: Plan, split: Split) -> dict[int, Evaluation]:

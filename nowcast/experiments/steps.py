@@ -115,7 +115,10 @@ def with_what_they_need(evaluations: list[Evaluation]) -> list[Step]:
 def _name(inhibition: Inhibition | None) -> str:
     if inhibition is None:
         return "plain"
-    return f"top{inhibition.top}_delta{str(float(inhibition.delta)).removesuffix('.0')}"
+    late = "" if inhibition.late_start is None else f"_late{inhibition.late_start}"
+    neurons = "" if inhibition.neurons is None else f"_{inhibition.neurons}"
+    delta = str(float(inhibition.delta)).removesuffix(".0")
+    return f"top{inhibition.top}_delta{delta}{late}{neurons}"
 
 
 def _said(inhibition: Inhibition | None) -> str:

@@ -112,3 +112,15 @@ def search_table(tried: Sequence[Inhibition]) -> Table:
     rows = {ORIGINAL: Row()} | {str(one): Row(finetuned_with=one) for one in tried}
     pairs = tuple((name, ORIGINAL) for name in rows if name != ORIGINAL)
     return Table("E.3: search over top and Δ of the finetuning", rows, pairs, split="valid")
+
+
+def dependence_table(tried: Sequence[Inhibition]) -> Table:
+    """What the effect of MEmeL in the pretraining depends on; not a table of the paper's.
+
+    Args:
+        tried: in the pretraining.
+    """
+    rows = {name: TABLES["table4"].rows[name] for name in ("P-Original", "P-MEmeL")}
+    rows |= {str(one): Row(one, finetuned=False) for one in tried}
+    pairs = tuple((name, "P-Original") for name in rows if name != "P-Original")
+    return Table("MEmeL in the pretraining, one setting changed at a time", rows, pairs)

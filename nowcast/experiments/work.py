@@ -72,7 +72,8 @@ class Work:
         pretraining: how pretrainings optimize.
         finetuning: how finetunings do.
         run: where trainings run; folder and seed are the step's.
-        layers: settings of MEmeL layers but for top and Δ, and `at`, where they go.
+        layers: settings of MEmeL layers but for what an `Inhibition` decides, and `at`, where they
+            go.
         sampling: which clips trainings draw more often, and how they are changed.
         stride: frames between the starts of the clips that are scored.
         at_most: score only so many clips, spread evenly.
@@ -174,7 +175,7 @@ class Work:
         """Settings of the MEmeL layers of a training; None without."""
         if inhibition is None:
             return None
-        return {**self.layers, "top": inhibition.top, "delta": inhibition.delta}
+        return {**self.layers, **inhibition.settings}
 
     def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
         methods = MethodSettings(

@@ -1,7 +1,10 @@
 """The paper's ways to inhibit, as settings of the layer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nowcast.memel.arrangement import Neurons
 
 
 @dataclass(frozen=True)
@@ -11,13 +14,24 @@ class Inhibition:
     Args:
         top: activations deactivated per sample and layer (n_n).
         delta: 1 is reverse deactivation, 0 naive (a), −1 naive (b) (E.3).
+        late_start: calls of a layer that only collect statistics (l_s); None is as in all layers.
+        neurons: what a neuron is; None is as in all layers.
     """
 
     top: int = 1
     delta: float = 1.0
+    late_start: int | None = None
+    neurons: Neurons | None = None
 
     def __str__(self) -> str:
-        return f"top {self.top}, Δ {self.delta:g}"
+        late = "" if self.late_start is None else f", late start {self.late_start:,}"
+        neurons = "" if self.neurons is None else f", a neuron every {self.neurons}"
+        return f"top {self.top}, Δ {self.delta:g}{late}{neurons}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of `MEmeL` that it decides."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 FINETUNED_WITH: Mapping[str, Inhibition | None] = {

@@ -193,9 +193,8 @@ class Head(nn.Sequential):
     def begin_at_zero(self) -> None:
         """Have it give zeros until it is trained."""
         last = self[2]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features, y, x) to (batch, channels, y, x)."""

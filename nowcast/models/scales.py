@@ -40,4 +40,6 @@ def _smoothed(field: Tensor, sigma: float) -> Tensor:
     kernel = torch.exp(-0.5 * (away / sigma) ** 2)
     kernel = kernel / kernel.sum()
     padded = functional.pad(field, (reach,) * 4, mode="replicate")
-    return functional.conv2d(functional.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])
+    return functional.conv2d(
+        functional.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None]
+    )

@@ -1,4 +1,4 @@
-"""How training changes the clips that it draws: flips, quarter turns, crops.
+"""How training changes the clips that it draws: flips, turns, crops, time, rain rates.
 
 Only what a network sees in training is changed; which clips are drawn is `sampling`.
 """
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nowcast.errors import InputError
 from nowcast.models.settings import NetworkSettings
 from nowcast.radar.store import FrameStore
+from nowcast.radar.units import pixel_to_rain_rate, rain_rate_to_pixel
 from nowcast.training.sampling import SamplingSettings
 
 Fields = tuple[NDArray[np.uint8], NDArray[np.bool_]]
@@ -30,10 +31,11 @@ def augment(clip: Fields, settings: SamplingSettings, random: np.random.Generato
         random: decides what is.
 
     Returns:
-        Views of the clip's arrays.
+        Views of the clip's arrays, but for frames whose rain rates are changed.
     """
-    down, across = (1 - 2 * random.integers(2, size=2)).tolist()
+    down, across, forwards = (1 - 2 * random.integers(2, size=3)).tolist()
     turns = int(random.integers(4))
+    factor = settings.rain_factor ** random.uniform(-1, 1)
     height, width = clip[0].shape[-2:]
     side = settings.crop
     if side is not None:
@@ -44,10 +46,19 @@ def augment(clip: Fields, settings: SamplingSettings, random: np.random.Generato
             field = field[..., top : top + side, left : left + side]
         if settings.flips:
             field = field[..., ::down, ::across]
+        if settings.reversals:
+            field = field[::forwards]
         return np.rot90(field, turns, axes=(-2, -1)) if settings.quarter_turns else field
 
-    frames, mask = clip
-    return change(frames), change(mask)
+    frames, mask = change(clip[0]), change(clip[1])
+    return (frames if settings.rain_factor == 1 else with_rain(frames, factor)), mask
+
+
+def with_rain(stored: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """Stored pixel values of rain rates that are multiplied by a factor; no rain stays none."""
+    rain_rate = factor * pixel_to_rain_rate(np.arange(1, 256) / 255)
+    pixels = np.rint(255 * rain_rate_to_pixel(rain_rate)).clip(0, 255)
+    return np.concatenate([[0], pixels]).astype(np.uint8)[stored]
 
 
 def shape_in_training(store: FrameStore, settings: SamplingSettings) -> tuple[int, int]:

@@ -4,7 +4,7 @@ How a drawn clip is then turned, mirrored and cropped is `augmentation`.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from nowcast.radar.clips import Times, as_seconds, step_in_seconds
 from nowcast.radar.store import Sequence
 
 log = logging.getLogger("nowcast")
+
+MOST_RAIN_FACTOR = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,19 @@ class SamplingSettings:
         crop: side in pixels of the square that is cut from a clip, anywhere in the frame and the
             same in all of its frames; a multiple of the network's stride, and only for a network
             without coordinate channels. None takes whole frames.
+        reversals: run a clip backwards with probability 1/2, so that rain which grows in an event
+            does not teach that all rain grows.
+        rain_factor: multiply the rain rates of a clip by a factor between its inverse and itself,
+            all logarithms equally likely; what leaves the pixel range stays at its end. 1 leaves
+            them as they are.
     """
 
     rain_share: float = 0.0
     flips: bool = False
     quarter_turns: bool = False
     crop: int | None = None
+    reversals: bool = False
+    rain_factor: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.rain_share < 1:
@@ -48,11 +57,15 @@ class SamplingSettings:
             )
         if self.crop is not None and self.crop < 1:
             raise InputError(f"sampling: crop is {self.crop}, expected at least 1 pixel")
+        if not 1 <= self.rain_factor <= MOST_RAIN_FACTOR:
+            raise InputError(
+                f"sampling: rain_factor is {self.rain_factor}, expected 1 to {MOST_RAIN_FACTOR:g}"
+            )
 
     @property
     def changes_clips(self) -> bool:
         """Whether a clip may be another than the stored one."""
-        return self.flips or self.quarter_turns or self.crop is not None
+        return self != replace(UNIFORM, rain_share=self.rain_share)
 
 
 UNIFORM = SamplingSettings()

@@ -217,6 +217,35 @@ def test_the_search_scores_validation_clips_alone(home, tmp_path):
     assert (tmp_path / "opponents/valid/scores.json").exists()
 
 
+def test_dependence_trains_each_pretraining_with_one_setting_changed(home, table4):
+    experiments = home / "runs/experiments"
+    done = reproduce(
+        "dependence", "--seeds=[0]", "--tune_tops=[5]", "--tune_deltas=[1]", "--late_starts=[0]"
+    )
+    assert done.status == 0, done.err
+    table = json.loads((experiments / "dependence.json").read_text())
+    changed = {
+        "P-MEmeL": {},
+        "top 5, Δ 1": {"top": 5},
+        "top 1, Δ 0": {"delta": 0.0},
+        "top 1, Δ -1": {"delta": -1.0},
+        "top 1, Δ 1, late start 0": {"late_start": 0},
+        "top 1, Δ 1, a neuron every channel": {"neurons": "channel"},
+    }
+    assert list(table["rows"]) == ["P-Original", *changed]
+    assert values(table, "P-MEmeL", "B-MAE") == {0: values(table4[0], "P-MEmeL", "B-MAE")[0]}
+    layers = []
+    for path in experiments.glob("pretraining/top*_seed0/last.ckpt"):
+        content = torch.load(path, weights_only=True)
+        description = next(v for v in content.values() if isinstance(v, dict) and "network" in v)
+        names = ("top", "delta", "late_start", "neurons")
+        layers.append({name: description["inhibition"].get(name) for name in names})
+    usual = {"top": 1, "delta": 1.0, "late_start": 3, "neurons": "element"}
+    for settings in changed.values():
+        assert {**usual, **settings} in layers
+    assert len(layers) == len(changed)
+
+
 @pytest.mark.slow
 def test_killed_between_and_in_steps_it_ends_with_the_very_same_table(home, table4, tmp_path):
     """SIGKILL and Ctrl-C, each at another moment, until there is nothing left to interrupt."""

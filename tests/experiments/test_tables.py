@@ -11,7 +11,14 @@ from nowcast.experiments.steps import (
     Pretraining,
     with_what_they_need,
 )
-from nowcast.experiments.tables import ORIGINAL, PAPER, TABLES, TUNED, search_table
+from nowcast.experiments.tables import (
+    ORIGINAL,
+    PAPER,
+    TABLES,
+    TUNED,
+    dependence_table,
+    search_table,
+)
 from nowcast.memel.variants import Inhibition
 
 PLAIN, MEMEL = Pretraining(None, 0), Pretraining(Inhibition(), 0)
@@ -56,6 +63,33 @@ def test_the_search_tries_the_papers_25_settings_on_validation_clips():
     assert set(tried[1:]) == {Inhibition(top, delta) for top in sizes for delta in sizes}
     assert len(tried) == 26
     assert plan.tried == tuple(tried[1:])
+
+
+def test_dependence_changes_one_setting_of_the_pretraining_at_a_time():
+    plan = Plan((0,), tune_tops=(1, 10), tune_deltas=(1.0, 5.0), late_starts=(0,))
+    table = dependence_table(plan.one_at_a_time)
+    wanted = {
+        "P-Original": None,
+        "P-MEmeL": Inhibition(),
+        "top 10, Δ 1": Inhibition(top=10),
+        "top 1, Δ 0": Inhibition(delta=0.0),
+        "top 1, Δ -1": Inhibition(delta=-1.0),
+        "top 1, Δ 5": Inhibition(delta=5.0),
+        "top 1, Δ 1, late start 0": Inhibition(late_start=0),
+        "top 1, Δ 1, a neuron every channel": Inhibition(neurons="channel"),
+    }
+    found = {name: row.evaluation(0, "test").training for name, row in table.rows.items()}
+    assert found == {name: Pretraining(inhibition, 0) for name, inhibition in wanted.items()}
+    assert table.split == "test"
+    assert table.compared == tuple((name, "P-Original") for name in list(wanted)[1:])
+    assert len({training.folder for training in found.values()}) == len(wanted)
+
+
+def test_what_an_inhibition_leaves_open_is_as_in_all_layers():
+    assert Inhibition(10).settings == {"top": 10, "delta": 1.0}
+    assert Inhibition(late_start=0, neurons="channel").settings == {
+        "top": 1, "delta": 1.0, "late_start": 0, "neurons": "channel",
+    }  # fmt: skip
 
 
 def test_what_rows_share_is_done_once_and_before_what_needs_it():

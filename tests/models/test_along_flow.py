@@ -1,4 +1,4 @@
-"""Networks that forecast a change, and along the flow: what they are untrained, and where."""
+"""Networks that forecast change or growth, or along the flow: untrained, and what is where."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 from torch.nn import functional
 
 from nowcast.models.build import build_network
@@ -47,10 +47,11 @@ def untrained(**changes):
     return build_network(replace(SMALL, **changes), 5, 8)
 
 
+@pytest.mark.parametrize("forecasts", ["change", "growth"])
 @pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
-def test_an_untrained_change_is_persistence(recurrence):
+def test_an_untrained_change_is_persistence(recurrence, forecasts):
     frames = moving_rain(0)
-    found = untrained(recurrence=recurrence, forecasts="change")(frames, 8)
+    found = untrained(recurrence=recurrence, forecasts=forecasts)(frames, 8)
     assert torch.equal(found, frames[:, -1:].expand(-1, 8, -1, -1, -1))
 
 
@@ -58,6 +59,46 @@ def test_a_change_is_added_to_the_last_frame():
     frames = moving_rain(11)
     with_change = network(forecasts="change")(frames, 8)
     torch.testing.assert_close(with_change, network()(frames, 8) + frames[:, -1:])
+
+
+def steady(biases, recurrence="ConvGRU", **changes):
+    """A network that forecasts growth, the same everywhere and at all times.
+
+    Its biases are the change and the relative changes of the scales.
+    """
+    net = untrained(recurrence=recurrence, forecasts="growth", **changes)
+    with torch.no_grad():
+        bias = net.forecaster.head[2].bias
+        bias.copy_(torch.tensor(biases).repeat(len(bias) // len(biases)))
+    return net
+
+
+@pytest.mark.parametrize("head_sees_last", [False, True])
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "none"])
+def test_growth_is_of_each_scale_of_the_last_frame(recurrence, head_sees_last):
+    """What is finer than 4 pixels goes, and what is left grows by half."""
+    frames = moving_rain(16).double()
+    net = steady([0.02, -1.0, -1.0, -1.0, 0.5, 0.5], recurrence, head_sees_last=head_sees_last)
+    found = net.double()(frames, 8).detach()
+    smoothed = gaussian_filter(frames[0, -1, 0].numpy(), 4, truncate=3, mode="nearest")
+    np.testing.assert_allclose(found[0, :, 0], [0.02 + 1.5 * smoothed] * 8, atol=1e-8)
+
+
+def test_growth_is_along_the_flow():
+    """Rain that vanishes by half does so where it has gone."""
+    frames = moving_rain(17)
+    half = steady([0.0] + [-0.5] * 5, along_flow=True)(frames, 8)
+    moved = untrained(forecasts="growth", along_flow=True)(frames, 8)
+    torch.testing.assert_close(half, moved / 2, rtol=0, atol=1e-6)
+
+
+def test_a_head_sees_the_scales_that_may_grow():
+    frames = moving_rain(18)
+    net = network(forecasts="growth", head_sees_last=True)
+    assert net.forecaster.head[0].in_channels == SMALL.up_features[0] + 5
+    torch.testing.assert_close(
+        net.seen_by_head(frames).sum(dim=1), frames[:, -1, 0], atol=1e-6, rtol=0
+    )
 
 
 def test_a_2d_cnn_goes_on_from_its_own_forecasts():
@@ -71,11 +112,12 @@ def test_a_2d_cnn_goes_on_from_its_own_forecasts():
     torch.testing.assert_close(net(frames, 6), torch.cat([first, net(again, 3)], dim=1))
 
 
+@pytest.mark.parametrize("forecasts", ["change", "growth"])
 @pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
-def test_an_untrained_change_along_the_flow_is_the_last_frame_moved_on(recurrence):
+def test_an_untrained_change_along_the_flow_is_the_last_frame_moved_on(recurrence, forecasts):
     """And what air from outside brings is what the edge has where it comes in."""
     frames = torch.cat([moving_rain(1), moving_rain(2, x=-1.5, y=0.5)])
-    found = untrained(recurrence=recurrence, forecasts="change", along_flow=True)(frames, 8)
+    found = untrained(recurrence=recurrence, forecasts=forecasts, along_flow=True)(frames, 8)
     for sequence, forecast in zip(frames[:, :, 0].numpy(), found[:, :, 0], strict=True):
         motion = estimate_motion(sequence)
         for place, field in zip(origins(motion, 8), forecast.detach().numpy(), strict=True):

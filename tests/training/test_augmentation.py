@@ -1,5 +1,6 @@
-"""Flips, quarter turns and crops against enumerations by coordinates."""
+"""Flips, quarter turns, crops and reversals against enumerations; rain rates by definition."""
 
+import math
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -7,11 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest, uniform
 
 from nowcast.errors import InputError
 from nowcast.models.encoder_forecaster import NetworkSettings
-from nowcast.training.augmentation import augment, check_crop, shape_in_training
+from nowcast.training.augmentation import augment, check_crop, shape_in_training, with_rain
 from nowcast.training.clips import RandomClips
 from nowcast.training.sampling import SamplingSettings
 
@@ -110,8 +111,49 @@ def test_what_is_drawn_for_one_change_does_not_depend_on_the_others():
         np.testing.assert_array_equal(both, crop[:: -1 if down else 1, :: -1 if across else 1])
 
 
+def test_clips_run_backwards_half_of_the_time():
+    clip = clip_of(SQUARE)
+    random = np.random.default_rng(7)
+    backwards = 0
+    for _ in range(1600):
+        frames, mask = augment(clip, SamplingSettings(reversals=True), random)
+        if frames[0, 0, 0] == 0:
+            np.testing.assert_array_equal(frames, clip[0])
+        else:
+            np.testing.assert_array_equal(frames, clip[0][::-1])
+            backwards += 1
+        np.testing.assert_array_equal(mask, frames % 3 == 0)
+    assert chisquare([backwards, 1600 - backwards]).pvalue > 0.001
+
+
+def test_rain_rates_of_a_clip_are_multiplied_by_one_factor():
+    """Rain rates by the definition of pixel values, to the half step that storing rounds by."""
+    stored = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    mask = stored > 3
+    logarithms = []
+    random = np.random.default_rng(8)
+    for _ in range(400):
+        frames, left = augment((stored, mask), SamplingSettings(rain_factor=4.0), random)
+        np.testing.assert_array_equal(left, mask)
+        assert frames.dtype == np.uint8
+        assert frames[0, 0, 0] == 0
+        inside = (frames > 0) & (frames < 255) & (stored > 0)
+        # dBZ = 70 p − 10 and Z = 58.53 R^1.56: what is added to p is 15.6 log10(factor) / 70.
+        added = (frames[inside].astype(float) - stored[inside]) / 255
+        logarithm = np.median(added) * 70 / 15.6
+        np.testing.assert_allclose(added, logarithm * 15.6 / 70, atol=1.01 / 255)
+        lost = stored[(frames == 0) & (stored > 0)]
+        assert (lost / 255 + logarithm * 15.6 / 70 < 1.01 / 255).all()
+        logarithms.append(logarithm)
+    limit = math.log10(4)
+    assert kstest(logarithms, uniform(-limit, 2 * limit).cdf).pvalue > 0.001
+    np.testing.assert_array_equal(with_rain(stored, 1.0), stored)
+
+
 def test_changes_leave_which_clips_are_drawn_and_follow_from_seed_and_number(store):
-    settings = SamplingSettings(flips=True, quarter_turns=True, crop=18)
+    settings = SamplingSettings(
+        flips=True, quarter_turns=True, crop=18, reversals=True, rain_factor=3.0
+    )
     plain = RandomClips([store], "train", 25, seed=4)
     changed = RandomClips([store], "train", 25, seed=4, sampling=settings)
     again = RandomClips([store], "train", 25, seed=4, sampling=settings)

@@ -15,7 +15,9 @@ from nowcast.training.protocol import finetune, pretrain
 from nowcast.training.sampling import SamplingSettings
 
 ANYWHERE = replace(NETWORK, coordinates=False)
-EVERYTHING = SamplingSettings(rain_share=0.5, flips=True, quarter_turns=True, crop=30)
+EVERYTHING = SamplingSettings(
+    rain_share=0.5, flips=True, quarter_turns=True, crop=30, reversals=True, rain_factor=2.0
+)
 ONE = replace(STEPS, steps=1)
 
 

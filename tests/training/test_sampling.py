@@ -185,6 +185,8 @@ def test_a_split_without_rain_is_drawn_from_uniformly_with_a_warning(tmp_path, c
         ({"rain_share": 1.0}, "rain_share is 1.0, expected at least 0 and less than 1"),
         ({"rain_share": -0.1}, "rain_share is -0.1"),
         ({"rain_share": math.nan}, "rain_share is nan"),
+        ({"rain_factor": 0.5}, "rain_factor is 0.5, expected 1 to 10"),
+        ({"rain_factor": math.nan}, "rain_factor is nan"),
         ({"crop": 0}, "crop is 0, expected at least 1 pixel"),
     ],
 )

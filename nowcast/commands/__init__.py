@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": "score networks beside persistence and optical flow",
     "render": "animate observed and forecast rain side by side",
     "probe": "look into networks: how monosemantic their neurons are",
+    "export": "a trained network as a file to pass on",
     "reproduce": "the paper's precipitation experiments on any radar (Tables 2, 4 and 7, E.3)",
     "glue": "finetune BERT on GLUE, with MEmeL or without (Table 1 of the paper)",
     "imagenet": "finetune Swin on ImageNet, with MEmeL or without (Tables 2 and 3)",

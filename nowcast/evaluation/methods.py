@@ -11,7 +11,7 @@ from nowcast.errors import InputError
 from nowcast.evaluation.forecast_files import ForecastFile
 from nowcast.memory import keep_freed_memory
 from nowcast.method import IssuedForecasts, NowcastMethod
-from nowcast.models.checkpoint import TrainedNetwork, load
+from nowcast.models.checkpoint import TrainedNetwork, load, place_of
 from nowcast.models.optical_flow import OpticalFlow
 from nowcast.models.persistence import Persistence
 from nowcast.models.pysteps_methods import pysteps_method
@@ -116,7 +116,9 @@ class MethodSettings:
         hash of their bytes.
         """
         found: dict[str, Any] = {
-            "checkpoints": {name: _file(path) for name, path in (self.checkpoints or {}).items()},
+            "checkpoints": {
+                n: _file(place_of(path)) for n, path in (self.checkpoints or {}).items()
+            },
             "forecasts": {name: _file(path) for name, path in (self.forecasts or {}).items()},
         }
         if self.checkpoints:

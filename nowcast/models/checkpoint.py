@@ -2,12 +2,13 @@
 
 A checkpoint is a file of the training engine (Lightning) whose `state_dict` has the network under
 the prefix "network." and which holds, under the key "nowcast", a description made of plain values.
-Checkpoints of the 2019 PyTorch port's TrajGRU are known by their names and taken like our own.
-Nothing is unpickled but tensors and plain values.
+What `export` makes of it (`weights_file`) has the same in another format, and is taken like it; so
+are checkpoints of the 2019 PyTorch port's TrajGRU, known by their names, and the networks that come
+with the package, by theirs. Nothing is unpickled but tensors and plain values.
 """
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from nowcast.models.build import build_network
 from nowcast.models.network import Network
 from nowcast.models.port_2019 import convert, port_state
 from nowcast.models.settings import NetworkSettings
+from nowcast.models.weights_file import SUFFIX, read_weights, write_weights
+
+SHIPPED = Path(__file__).parent / "shipped"
+"""Where the networks that come with the package lie, each with its model card."""
 
 KEY = "nowcast"
 FORMAT = 1
@@ -58,6 +63,10 @@ class Description:
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str, Any]]:
     """Read a checkpoint without running any code that it may contain.
 
+    Args:
+        path: of a checkpoint, of what `export` made of one, or the name of a network that comes
+            with the package.
+
     Returns:
         Its description and its whole content; of a checkpoint of the 2019 port, a state dict with
         our names and the benchmark's times and frames, which the port was made for and its file
@@ -66,9 +75,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
     Raises:
         InputError: if the file is missing, is no checkpoint, or is one of something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: found no file, expected a checkpoint")
+    path = place_of(path)
+    if path.suffix == SUFFIX:
+        entry, state = read_weights(path, KEY)
+        return _described(entry, path), {"state_dict": state}
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -78,9 +88,38 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
             "expected one that training wrote"
         ) from error
     entry = content.get(KEY) if isinstance(content, dict) else None
-    if entry is None and (state := port_state(content)) is not None:
-        return _read_port(state, path)
-    if not isinstance(entry, dict) or "state_dict" not in content:
+    if entry is None and (port := port_state(content)) is not None:
+        return _read_port(port, path)
+    if isinstance(content, dict) and "state_dict" not in content:
+        entry = None
+    return _described(entry, path), content
+
+
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """The file that is meant by its path, or by the name of a network that comes with the package.
+
+    Raises:
+        InputError: if there is neither.
+    """
+    if Path(path).is_file():
+        return Path(path)
+    if os.fspath(path) in shipped():
+        return SHIPPED / f"{os.fspath(path)}{SUFFIX}"
+    names = ", ".join(shipped())
+    raise InputError(
+        f"{path}: found no file, expected a checkpoint or the name of a network that comes with "
+        f"nowcast ({names})"
+    )
+
+
+def shipped() -> list[str]:
+    """Names of the networks that come with the package."""
+    return sorted(file.stem for file in SHIPPED.glob(f"*{SUFFIX}"))
+
+
+def _described(entry: Any, path: Path) -> Description:
+    """The description of a file, checked."""
+    if not isinstance(entry, dict):
         raise InputError(f"{path}: found a file without {KEY!r} entry, expected a checkpoint")
     if entry.get("format") != FORMAT:
         raise InputError(f"{path}: found format {entry.get('format')!r}, expected {FORMAT}")
@@ -88,9 +127,26 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
         fields = {key: value for key, value in entry.items() if key != "format"}
         fields["network"] = NetworkSettings(**fields["network"])
         fields["frame_shape"] = tuple(fields["frame_shape"])
-        return Description(**fields), content
+        return Description(**fields)
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{path}: found an unusable description ({error})") from error
+
+
+def export(checkpoint: str | os.PathLike[str], out: Path) -> None:
+    """Write a checkpoint's weights and description as a file to pass on.
+
+    MEmeL layers, which do nothing in forecasts, and the optimizer are left out.
+
+    Args:
+        checkpoint: of any kind that `load` takes.
+        out: safetensors file.
+
+    Raises:
+        InputError: if the checkpoint is none, or nothing can be written at `out`.
+    """
+    found = load(checkpoint)
+    weights = {f"{PREFIX}{name}": value for name, value in found.network.state_dict().items()}
+    write_weights(out, KEY, replace(found.description, inhibition=None).as_entry(), weights)
 
 
 def _read_port(state: dict[str, Any], path: Path) -> tuple[Description, dict[str, Any]]:
@@ -130,7 +186,8 @@ def load(
     """Load the network of a checkpoint, ready to forecast; MEmeL layers are left out.
 
     Args:
-        path: checkpoint that training wrote, or one of the 2019 PyTorch port's TrajGRU.
+        path: checkpoint that training wrote, or one of the 2019 PyTorch port's TrajGRU, what
+            `export` made of one, or the name of a network that comes with the package.
         device: where it runs: "cpu", "cuda", or "auto" for a GPU if there is one.
         precision: in which it forecasts: "fp32" is float32, the same on any machine; "bf16"
             autocasts to bfloat16, several times as fast where the machine has instructions for it;

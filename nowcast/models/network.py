@@ -19,6 +19,9 @@ from nowcast.models.flow import Flow
 from nowcast.models.scales import SCALES, split_scales
 from nowcast.models.settings import NetworkSettings
 
+SLOW = 4.0
+"""Scales of an untrained network lose 1.8 % in the first time step, 27 % in 20."""
+
 
 class Network(nn.Module):
     """Frames in, frames out, through an encoder and a forecaster; a `NowcastMethod`.
@@ -70,11 +73,10 @@ class Network(nn.Module):
         found = self.predict(frames, lead_times)
         if self.settings.forecasts == "frames":
             return found
-        change = found[:, :, :1]
-        if self.settings.forecasts == "growth":
-            scales = split_scales(frames[:, -1]).unsqueeze(1)
-            change = change + (found[:, :, 1:] * scales).sum(dim=2, keepdim=True)
-        return frames[:, -1:] + change
+        if self.settings.forecasts == "change":
+            return frames[:, -1:] + found
+        scales = split_scales(frames[:, -1]).unsqueeze(1)
+        return (left_of_scales(found.to(frames.dtype)) * scales).sum(dim=2, keepdim=True)
 
     def predict(self, frames: Tensor, lead_times: int) -> Tensor:
         """What the settings say that is forecast.
@@ -84,8 +86,8 @@ class Network(nn.Module):
             lead_times: how many frames to forecast.
 
         Returns:
-            (batch, lead_times, channels, y, x): one channel, frames or their change; for "growth"
-            a change first and then the relative change of each scale, finest first.
+            (batch, lead_times, channels, y, x): one channel, frames or their change; for "decay"
+            one for each scale, finest first: how fast it fades, see `left_of_scales`.
         """
         raise NotImplementedError
 
@@ -93,7 +95,7 @@ class Network(nn.Module):
         """What the last layers see of input frames (batch, time, 1, y, x): (batch, …, y, x)."""
         if not self.settings.head_sees_last:
             return None
-        return split_scales(frames[:, -1]) if self.settings.forecasts == "growth" else frames[:, -1]
+        return split_scales(frames[:, -1]) if self.settings.forecasts == "decay" else frames[:, -1]
 
     def forecast(self, frames: Tensor, lead_times: int) -> Tensor:
         """Forecast in evaluation mode, without gradient, clipped to [0, 1].
@@ -163,6 +165,16 @@ class Network(nn.Module):
         self.to(memory_format=torch.channels_last)
 
 
+def left_of_scales(x: Tensor) -> Tensor:
+    """What is left of each scale at lead times L = 1, 2, …: 1 / (1 + L exp(x − SLOW)).
+
+    Args:
+        x: (batch, lead_times, scales, y, x), any numbers.
+    """
+    lead_time = torch.arange(1, x.shape[1] + 1, dtype=x.dtype, device=x.device)
+    return torch.sigmoid(SLOW - x - lead_time.log()[:, None, None, None])
+
+
 def activated(convolution: nn.Module, x: Tensor) -> Tensor:
     """Leaky ReLU of a convolution, in place: only the result is kept for the gradient.
 
@@ -182,12 +194,12 @@ class Head(nn.Sequential):
 
     def __init__(self, settings: NetworkSettings, frames: int) -> None:
         features = settings.up_features[0]
-        scales = SCALES if settings.forecasts == "growth" else 0
-        seen = max(1, scales) if settings.head_sees_last else 0
+        scales = SCALES if settings.forecasts == "decay" else 1
+        seen = scales if settings.head_sees_last else 0
         super().__init__(
             nn.Conv2d(features + seen, features, 3, padding=1),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
-            nn.Conv2d(features, frames * (1 + scales), 1),
+            nn.Conv2d(features, frames * scales, 1),
         )
 
     def begin_at_zero(self) -> None:

@@ -46,14 +46,16 @@ class NetworkSettings:
         head_sees_last: give the last layers, at full resolution, the last frame beside the features
             that come up from the states, which are coarser by the first stride.
         forecasts: "frames", as the benchmark; or "change" against the last frame, which starts at
-            none: an untrained network is persistence; or "growth", the relative change of each of
-            the last frame's scales beside that: what S-PROG lets decay everywhere alike, so that
-            what cannot be forecast is smoothed away, may here grow or decay anywhere.
+            none: an untrained network is persistence; or "decay", how fast each of the last
+            frame's scales fades, at every place by itself. What cannot be forecast is smoothed
+            away, as S-PROG does it at one rate for all places (Seed, J. Appl. Meteor. 42, 2003),
+            and nothing grows: it cannot learn a few events by heart. An untrained one is nearly
+            persistence.
         along_flow: see and forecast in coordinates that move with the rain. Earlier frames are
             moved on to the time of the last along the motion that optical flow finds in them, and
             what is forecast there is moved on to its own time: the network is left with growth,
-            decay and what the motion does not explain. With "change" an untrained one is nearly
-            optical flow.
+            decay and what the motion does not explain. With "change" an untrained one is
+            optical flow that takes what its edges have for what comes in over them.
     """
 
     recurrence: Recurrence = "ConvGRU"
@@ -70,7 +72,7 @@ class NetworkSettings:
     deconvolution_bias: bool = False
     initial_weights: Literal["authors", "pytorch"] = "authors"
     head_sees_last: bool = False
-    forecasts: Literal["frames", "change", "growth"] = "frames"
+    forecasts: Literal["frames", "change", "decay"] = "frames"
     along_flow: bool = False
 
     def __post_init__(self) -> None:

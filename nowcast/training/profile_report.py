@@ -12,7 +12,7 @@ from typing import Any
 from nowcast import files, memel
 from nowcast.errors import InputError
 from nowcast.files import replacing
-from nowcast.models.checkpoint import Description, TrainedNetwork, read_checkpoint
+from nowcast.models.checkpoint import Description, TrainedNetwork, place_of, read_checkpoint
 from nowcast.training.data import DataSettings, SequentialClips
 from nowcast.training.inhibition import HIDDEN_STATES
 from nowcast.training.monosemanticity import QUANTITIES, ClipInputs, Curve, profile_network
@@ -95,10 +95,11 @@ def profile_checkpoints(
             layers = profile_network(trained.network, inputs, at, neurons, epsilon, top)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        with path.open("rb") as file:
+        place = place_of(path)
+        with place.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         networks[name] = NetworkProfile(
-            file="/".join(path.absolute().parts[-2:]),
+            file="/".join(place.absolute().parts[-2:]),
             sha256=digest[:12],
             step=int(read_checkpoint(path)[1].get("global_step", 0)),
             training=_training(trained.description),

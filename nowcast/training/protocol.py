@@ -24,7 +24,12 @@ from nowcast import memel
 from nowcast.errors import InputError
 from nowcast.memory import keep_freed_memory
 from nowcast.models.build import build_network
-from nowcast.models.checkpoint import Description, load_weights, read_checkpoint
+from nowcast.models.checkpoint import (
+    Description,
+    load_weights,
+    place_of,
+    read_checkpoint,
+)
 from nowcast.models.network import Network
 from nowcast.models.settings import NetworkSettings
 from nowcast.radar.store import FrameStore
@@ -147,7 +152,7 @@ def finetune(
         seen = shape_in_training(store, sampling)
         keep_statistics(model, checkpoint, description, store.path, seen)
     started_from = {
-        "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        "checkpoint_sha256": hashlib.sha256(place_of(checkpoint).read_bytes()).hexdigest(),
         "checkpoint_inhibition": description.inhibition,
         "checkpoint_run": description.run,
         "fresh_statistics": fresh_statistics,

@@ -1,5 +1,6 @@
-"""Networks that forecast change or growth, or along the flow: untrained, and what is where."""
+"""Networks that forecast change or decay, or along the flow: untrained, and what is where."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,8 @@ from nowcast.models.build import build_network
 from nowcast.models.extrapolation import origins
 from nowcast.models.flow import Flow
 from nowcast.models.motion import estimate_motion
+from nowcast.models.network import SLOW, left_of_scales
+from nowcast.models.scales import split_scales
 from nowcast.models.settings import NetworkSettings
 
 SMALL = NetworkSettings(hidden=(4, 6, 6), features=(2, 6, 6), up_features=(2, 6, 6))
@@ -47,11 +50,10 @@ def untrained(**changes):
     return build_network(replace(SMALL, **changes), 5, 8)
 
 
-@pytest.mark.parametrize("forecasts", ["change", "growth"])
 @pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
-def test_an_untrained_change_is_persistence(recurrence, forecasts):
+def test_an_untrained_change_is_persistence(recurrence):
     frames = moving_rain(0)
-    found = untrained(recurrence=recurrence, forecasts=forecasts)(frames, 8)
+    found = untrained(recurrence=recurrence, forecasts="change")(frames, 8)
     assert torch.equal(found, frames[:, -1:].expand(-1, 8, -1, -1, -1))
 
 
@@ -61,63 +63,73 @@ def test_a_change_is_added_to_the_last_frame():
     torch.testing.assert_close(with_change, network()(frames, 8) + frames[:, -1:])
 
 
-def steady(biases, recurrence="ConvGRU", **changes):
-    """A network that forecasts growth, the same everywhere and at all times.
-
-    Its biases are the change and the relative changes of the scales.
-    """
-    net = untrained(recurrence=recurrence, forecasts="growth", **changes)
+def steady(x, recurrence="ConvGRU", **changes):
+    """A network that gives these numbers for the scales, the same everywhere and at all times."""
+    net = untrained(recurrence=recurrence, forecasts="decay", **changes)
     with torch.no_grad():
         bias = net.forecaster.head[2].bias
-        bias.copy_(torch.tensor(biases).repeat(len(bias) // len(biases)))
-    return net
+        bias.copy_(torch.tensor(x).repeat(len(bias) // len(x)))
+    return net.double()
 
 
 @pytest.mark.parametrize("head_sees_last", [False, True])
-@pytest.mark.parametrize("recurrence", ["ConvGRU", "none"])
-def test_growth_is_of_each_scale_of_the_last_frame(recurrence, head_sees_last):
-    """What is finer than 4 pixels goes, and what is left grows by half."""
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
+def test_each_scale_of_the_last_frame_decays(recurrence, head_sees_last):
+    """What is finer than 4 pixels is gone at once; of the coarser 1 / (1 + lead time) is left."""
     frames = moving_rain(16).double()
-    net = steady([0.02, -1.0, -1.0, -1.0, 0.5, 0.5], recurrence, head_sees_last=head_sees_last)
-    found = net.double()(frames, 8).detach()
+    gone, slow = SLOW + 40.0, SLOW
+    found = steady([gone, gone, gone, slow, slow], recurrence, head_sees_last=head_sees_last)
     smoothed = gaussian_filter(frames[0, -1, 0].numpy(), 4, truncate=3, mode="nearest")
-    np.testing.assert_allclose(found[0, :, 0], [0.02 + 1.5 * smoothed] * 8, atol=1e-8)
+    expected = [smoothed / (1 + lead_time) for lead_time in range(1, 9)]
+    np.testing.assert_allclose(found(frames, 8).detach()[0, :, 0], expected, atol=1e-7)
 
 
-def test_growth_is_along_the_flow():
-    """Rain that vanishes by half does so where it has gone."""
-    frames = moving_rain(17)
-    half = steady([0.0] + [-0.5] * 5, along_flow=True)(frames, 8)
-    moved = untrained(forecasts="growth", along_flow=True)(frames, 8)
-    torch.testing.assert_close(half, moved / 2, rtol=0, atol=1e-6)
+def test_decay_is_along_the_flow():
+    frames = moving_rain(17).double()
+    found = steady([SLOW] * 5, along_flow=True)(frames, 8)
+    moved = untrained(forecasts="change", along_flow=True).double()(frames, 8)
+    left = 1 / torch.arange(2.0, 10.0, dtype=torch.float64)
+    torch.testing.assert_close(found, moved * left[:, None, None, None], rtol=0, atol=1e-6)
 
 
-def test_a_head_sees_the_scales_that_may_grow():
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**31))
+def test_with_decay_no_scale_grows(seed):
+    """Whatever the weights, each place has between none and all of each scale."""
+    net = untrained(forecasts="decay", head_sees_last=True)
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(net.forecaster.head[2].weight, std=30.0)
+    frames = moving_rain(seed)
+    left = left_of_scales(net.predict(frames, 8))
+    assert left.min() >= 0
+    assert left.max() <= 1
+    expected = (left * split_scales(frames[:, -1])[:, None]).sum(2, keepdim=True)
+    torch.testing.assert_close(net(frames, 8), expected)
+
+
+def test_an_untrained_decay_is_nearly_optical_flow():
+    frames = moving_rain(19)
+    found = untrained(forecasts="decay", along_flow=True)(frames, 8)
+    moved = untrained(forecasts="change", along_flow=True)(frames, 8)
+    left = 1 / (1 + torch.arange(1.0, 9.0) * math.exp(-SLOW))
+    torch.testing.assert_close(found, moved * left[:, None, None, None], rtol=0, atol=1e-6)
+    assert left.min() > 0.87
+
+
+def test_a_head_sees_the_scales_that_decay():
     frames = moving_rain(18)
-    net = network(forecasts="growth", head_sees_last=True)
+    net = network(forecasts="decay", head_sees_last=True)
     assert net.forecaster.head[0].in_channels == SMALL.up_features[0] + 5
     torch.testing.assert_close(
         net.seen_by_head(frames).sum(dim=1), frames[:, -1, 0], atol=1e-6, rtol=0
     )
 
 
-def test_a_2d_cnn_goes_on_from_its_own_forecasts():
-    """Asked for more than it was built for, it sees frames, not changes."""
-    frames = moving_rain(15)
-    settings = replace(SMALL, recurrence="none", forecasts="change")
-    torch.manual_seed(0)
-    net = build_network(settings, 5, 3)
-    first = net(frames, 3)
-    again = torch.cat([frames, first.clamp(0, 1)], dim=1)[:, -5:]
-    torch.testing.assert_close(net(frames, 6), torch.cat([first, net(again, 3)], dim=1))
-
-
-@pytest.mark.parametrize("forecasts", ["change", "growth"])
 @pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
-def test_an_untrained_change_along_the_flow_is_the_last_frame_moved_on(recurrence, forecasts):
+def test_an_untrained_change_along_the_flow_is_the_last_frame_moved_on(recurrence):
     """And what air from outside brings is what the edge has where it comes in."""
     frames = torch.cat([moving_rain(1), moving_rain(2, x=-1.5, y=0.5)])
-    found = untrained(recurrence=recurrence, forecasts=forecasts, along_flow=True)(frames, 8)
+    found = untrained(recurrence=recurrence, forecasts="change", along_flow=True)(frames, 8)
     for sequence, forecast in zip(frames[:, :, 0].numpy(), found[:, :, 0], strict=True):
         motion = estimate_motion(sequence)
         for place, field in zip(origins(motion, 8), forecast.detach().numpy(), strict=True):

@@ -30,7 +30,7 @@ def observed(module: nn.Module) -> bool:
     )
 
 
-def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor | None) -> Tensor:
+def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor | None, bounded: bool = False) -> Tensor:
     """The gates of a ConvGRU or TrajGRU.
 
     h' = u ∘ h + (1 − u) ∘ n with u = σ(i2h_u + h2h_u), r = σ(i2h_r + h2h_r) and
@@ -41,6 +41,7 @@ def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor | None) -> Tensor:
         i2h: the input's share of the gates (batch, 3 hidden, y, x), None without input.
         h2h: the state's share, of the same shape, or one that broadcasts to it.
         h: the state (batch, hidden, y, x), None for zeros.
+        bounded: tanh in place of leaky.
     """
     reset, update, candidate = h2h.chunk(3, dim=1)
     if i2h is not None:
@@ -49,7 +50,7 @@ def next_state(i2h: Tensor | None, h2h: Tensor, h: Tensor | None) -> Tensor:
     candidate = torch.sigmoid(reset) * candidate
     if i2h is not None:
         candidate = candidate + i2h_candidate
-    candidate = leaky(candidate)
+    candidate = torch.tanh(candidate) if bounded else leaky(candidate)
     change = -candidate if h is None else h - candidate
     return candidate + torch.sigmoid(update) * change
 
@@ -67,6 +68,18 @@ class RecurrentLayer(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
+
+    def remember(self, bias: float) -> None:
+        """Add to the biases of the update gates: an untrained layer forgets less."""
+        found = self.gates.bias
+        assert found is not None
+        with torch.no_grad():
+            found[self.hidden : 2 * self.hidden] += bias
+
+    @property
+    def gates(self) -> nn.Conv2d:
+        """What makes the state's share of the gates."""
+        raise NotImplementedError
 
     def shares(self, x: Tensor) -> Sequence[Any]:
         """The input's share in each time step, for the cell, of (time, batch, channel, y, x)."""
@@ -129,10 +142,12 @@ class ConvGRUCell(nn.Module):
     Args:
         hidden: channels of the state.
         state_kernel: side of the state-to-state (h2h) kernel, odd.
+        bounded: keep states within ±1, by tanh in place of leaky.
     """
 
-    def __init__(self, hidden: int, state_kernel: int) -> None:
+    def __init__(self, hidden: int, state_kernel: int, bounded: bool = False) -> None:
         super().__init__()
+        self.bounded = bounded
         self.h2h = nn.Conv2d(hidden, 3 * hidden, state_kernel, padding=state_kernel // 2)
 
     def forward(
@@ -146,13 +161,13 @@ class ConvGRUCell(nn.Module):
             weights: those of this cell, shared by the steps of a sequence, which is faster.
         """
         if weights is not None:
-            return step(i2h, h, weights)
+            return step(i2h, h, weights, self.bounded)
         if h is not None:
-            return next_state(i2h, self.h2h(h), h)
+            return next_state(i2h, self.h2h(h), h, self.bounded)
         bias = self.h2h.bias
         assert bias is not None
         assert i2h is not None
-        return next_state(i2h, bias.view(1, -1, 1, 1).to(i2h.dtype), None)
+        return next_state(i2h, bias.view(1, -1, 1, 1).to(i2h.dtype), None, self.bounded)
 
     def can_share(self) -> bool:
         """Whether the steps of a sequence may share weights.
@@ -179,18 +194,31 @@ class ConvGRU(RecurrentLayer):
         hidden: channels of the state.
         state_kernel: side of the state-to-state (h2h) kernel, odd.
         input_kernel: side of the input-to-state (i2h) kernel, odd.
+        bounded: keep states within ±1, by tanh in place of leaky.
     """
 
     cell: ConvGRUCell
 
-    def __init__(self, inputs: int, hidden: int, state_kernel: int, input_kernel: int = 3) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        state_kernel: int,
+        input_kernel: int = 3,
+        bounded: bool = False,
+    ) -> None:
         super().__init__(hidden)
         self.i2h = (
             nn.Conv2d(inputs, 3 * hidden, input_kernel, padding=input_kernel // 2)
             if inputs
             else None
         )
-        self.cell = ConvGRUCell(hidden, state_kernel)
+        self.cell = ConvGRUCell(hidden, state_kernel, bounded)
+
+    @property
+    def gates(self) -> nn.Conv2d:
+        """See `RecurrentLayer.gates`."""
+        return self.cell.h2h
 
     def shares(self, x: Tensor) -> Sequence[Tensor]:
         """The input's share of the gates (batch, 3 hidden, y, x) in each time step."""

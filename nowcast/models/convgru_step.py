@@ -114,15 +114,18 @@ class SequenceWeights:
         return cls(weight, bias, gradient)
 
 
-def step(i2h: Tensor | None, h: Tensor | None, weights: SequenceWeights) -> Tensor:
+def step(
+    i2h: Tensor | None, h: Tensor | None, weights: SequenceWeights, bounded: bool = False
+) -> Tensor:
     """The next state, see `convgru.next_state`.
 
     Args:
         i2h: the input's share of the gates (batch, 3 hidden, y, x), None without input.
         h: the state (batch, hidden, y, x), None for zeros.
         weights: of the sequence that this is a step of.
+        bounded: tanh in place of leaky.
     """
-    after: Tensor = _Step.apply(i2h, h, weights.weight, weights.bias, weights.gradient)
+    after: Tensor = _Step.apply(i2h, h, weights.weight, weights.bias, weights.gradient, bounded)
     return after
 
 
@@ -156,6 +159,7 @@ class _Step(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         gradient: WeightGradient,
+        bounded: bool,
     ) -> Tensor:
         if h is not None:
             h = h.to(weight.dtype)
@@ -173,9 +177,12 @@ class _Step(torch.autograd.Function):
             new = reset * candidate
         else:
             new = torch.addcmul(i2h[:, 2 * hidden :], reset, candidate)
-        functional.leaky_relu_(new, NEGATIVE_SLOPE)
+        if bounded:
+            new.tanh_()
+        else:
+            functional.leaky_relu_(new, NEGATIVE_SLOPE)
         ctx.save_for_backward(h, weight, gates, new)
-        ctx.gradient, ctx.has_input = gradient, i2h is not None
+        ctx.gradient, ctx.has_input, ctx.bounded = gradient, i2h is not None, bounded
         if h is None:
             return torch.addcmul(new, new, update, value=-1)
         return torch.lerp(new, h, update)
@@ -189,7 +196,11 @@ class _Step(torch.autograd.Function):
         d_gates = torch.empty_like(gates)
         d_reset, d_update, d_candidate = d_gates.chunk(3, dim=1)
         d_h = after * update
-        d_new = torch.ops.aten.leaky_relu_backward(after - d_h, new, NEGATIVE_SLOPE, True)
+        d_new = after - d_h
+        if ctx.bounded:
+            d_new = torch.ops.aten.tanh_backward(d_new, new)
+        else:
+            d_new = torch.ops.aten.leaky_relu_backward(d_new, new, NEGATIVE_SLOPE, True)
         difference = new.neg() if h is None else h - new
         sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
         sigmoid_backward(difference.mul_(after), update, grad_input=d_update)
@@ -205,7 +216,7 @@ class _Step(torch.autograd.Function):
         d_i2h = None
         if ctx.has_input:
             d_i2h = torch.cat([d_gates[:, : 2 * hidden], d_new], dim=1)
-        return d_i2h, d_h, None, None, None
+        return d_i2h, d_h, None, None, None, None
 
 
 def _check_first_derivative() -> None:

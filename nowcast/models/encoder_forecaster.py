@@ -38,6 +38,9 @@ class EncoderForecaster(Network):
             for module in self.modules():
                 if isinstance(module, TrajGRUCell):
                     nn.init.zeros_(module.flows.weight)
+        for layer in self.forecaster.modules():
+            if isinstance(layer, RecurrentLayer):
+                layer.remember(settings.forecaster_memory)
 
     def predict(self, frames: Tensor, lead_times: int) -> Tensor:
         """See `Network.predict`; any number of frames will do."""
@@ -62,9 +65,10 @@ def recurrent_layer(
     """The recurrent layer of a level; `links` are those of all levels."""
     hidden = settings.hidden[level]
     if settings.recurrence == "TrajGRU":
-        return TrajGRU(inputs, hidden, links[level])
+        return TrajGRU(inputs, hidden, links[level], settings.bounded_states)
     if settings.recurrence == "ConvGRU":
-        return ConvGRU(inputs, hidden, settings.state_kernels[level])
+        kernel = settings.state_kernels[level]
+        return ConvGRU(inputs, hidden, kernel, bounded=settings.bounded_states)
     raise ValueError(f"encoder-forecaster: there is no recurrent layer {settings.recurrence!r}")
 
 

@@ -157,10 +157,6 @@ class Network(nn.Module):
         """Draw the initial weights that the settings ask for, and lay them out for speed."""
         if self.settings.initial_weights == "authors":
             self.apply(_draw_authors_weights)
-        if self.settings.forecasts != "frames":
-            for module in self.modules():
-                if isinstance(module, Head):
-                    module.begin_at_zero()
         # Faster convolutions on CPU and GPU.
         self.to(memory_format=torch.channels_last)
 
@@ -201,12 +197,6 @@ class Head(nn.Sequential):
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             nn.Conv2d(features, frames * scales, 1),
         )
-
-    def begin_at_zero(self) -> None:
-        """Have it give zeros until it is trained."""
-        last = self[2]
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features, y, x) to (batch, channels, y, x)."""

@@ -43,19 +43,24 @@ class NetworkSettings:
         initial_weights: "authors" draws from a Gaussian of variance 2 / (1.04 · mean of fan-in and
             fan-out) with zero biases, and lets TrajGRU's links start at the pixel itself; "pytorch"
             keeps PyTorch's default.
+        forecaster_memory: initial bias of the update gates of the forecaster's recurrent layers. At
+            0, the benchmark's, an untrained forecaster's states halve with every lead time, and
+            what the encoder has seen is forgotten long before the last; at 3 they lose 5 %.
+        bounded_states: tanh makes the candidates of recurrent states, so that these stay within ±1.
+            The benchmark's leaky ReLU does not bound them, and in training they explode at times.
         head_sees_last: give the last layers, at full resolution, the last frame beside the features
             that come up from the states, which are coarser by the first stride.
-        forecasts: "frames", as the benchmark; or "change" against the last frame, which starts at
-            none: an untrained network is persistence; or "decay", how fast each of the last
+        forecasts: "frames", as the benchmark; or "change" against the last frame, which starts near
+            none: an untrained network is nearly persistence; or "decay", how fast each of the last
             frame's scales fades, at every place by itself. What cannot be forecast is smoothed
-            away, as S-PROG does it at one rate for all places (Seed, J. Appl. Meteor. 42, 2003),
+            away, as S-PROG does at one rate for all places (Seed, J. Appl. Meteor. 42, 2003),
             and nothing grows: it cannot learn a few events by heart. An untrained one is nearly
             persistence.
         along_flow: see and forecast in coordinates that move with the rain. Earlier frames are
             moved on to the time of the last along the motion that optical flow finds in them, and
             what is forecast there is moved on to its own time: the network is left with growth,
-            decay and what the motion does not explain. With "change" an untrained one is
-            optical flow that takes what its edges have for what comes in over them.
+            decay and what the motion does not explain. Unless it forecasts "frames", an untrained
+            one is nearly optical flow that takes what its edges have for what comes in over them.
     """
 
     recurrence: Recurrence = "ConvGRU"
@@ -71,6 +76,8 @@ class NetworkSettings:
     coordinates: bool = True
     deconvolution_bias: bool = False
     initial_weights: Literal["authors", "pytorch"] = "authors"
+    forecaster_memory: float = 0.0
+    bounded_states: bool = False
     head_sees_last: bool = False
     forecasts: Literal["frames", "change", "decay"] = "frames"
     along_flow: bool = False

@@ -57,10 +57,12 @@ class TrajGRUCell(nn.Module):
     Args:
         hidden: channels of the state.
         links: places that each pixel is linked to.
+        bounded: keep states within ±1, by tanh in place of leaky.
     """
 
-    def __init__(self, hidden: int, links: int) -> None:
+    def __init__(self, hidden: int, links: int, bounded: bool = False) -> None:
         super().__init__()
+        self.bounded = bounded
         self.h2f = nn.Conv2d(hidden, FLOW_CHANNELS, 5, padding=2)
         self.flows = nn.Conv2d(FLOW_CHANNELS, 2 * links, 5, padding=2)
         # Its input channels: all links of the first state channel, then of the second, …
@@ -77,7 +79,7 @@ class TrajGRUCell(nn.Module):
         i2h, i2f = shares if shares is not None else (None, None)
         h2f = self.h2f(h)
         flows = self.flows(leaky(h2f if i2f is None else h2f + i2f))
-        return next_state(i2h, self.ret(warp(h, flows).flatten(1, 2)), h)
+        return next_state(i2h, self.ret(warp(h, flows).flatten(1, 2)), h, self.bounded)
 
 
 class TrajGRU(RecurrentLayer):
@@ -87,15 +89,21 @@ class TrajGRU(RecurrentLayer):
         inputs: channels of the input; 0 for a network that runs without input.
         hidden: channels of the state.
         links: places that each pixel is linked to (L).
+        bounded: keep states within ±1, by tanh in place of leaky.
     """
 
     cell: TrajGRUCell
 
-    def __init__(self, inputs: int, hidden: int, links: int) -> None:
+    def __init__(self, inputs: int, hidden: int, links: int, bounded: bool = False) -> None:
         super().__init__(hidden)
         self.i2h = nn.Conv2d(inputs, 3 * hidden, 3, padding=1) if inputs else None
         self.i2f = nn.Conv2d(inputs, FLOW_CHANNELS, 5, padding=2) if inputs else None
-        self.cell = TrajGRUCell(hidden, links)
+        self.cell = TrajGRUCell(hidden, links, bounded)
+
+    @property
+    def gates(self) -> nn.Conv2d:
+        """See `RecurrentLayer.gates`."""
+        return self.cell.ret
 
     def shares(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
         """The input's shares in each time step, as `TrajGRUCell` takes them."""

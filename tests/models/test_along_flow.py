@@ -37,23 +37,22 @@ def moving_rain(seed, x=2.0, y=-1.0, times=5, side=SIDE):
 
 
 def network(**changes):
-    """One whose last weights are not zero, as after some training."""
-    torch.manual_seed(0)
-    net = build_network(replace(SMALL, **changes), 5, 8)
-    torch.manual_seed(1)
-    torch.nn.init.normal_(net.forecaster.head[2].weight, std=0.1)
-    return net
-
-
-def untrained(**changes):
     torch.manual_seed(0)
     return build_network(replace(SMALL, **changes), 5, 8)
 
 
+def silenced(**changes):
+    """A network whose last layer gives 0, whatever it sees."""
+    net = network(**changes)
+    for parameter in net.forecaster.head[2].parameters():
+        torch.nn.init.zeros_(parameter)
+    return net
+
+
 @pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
-def test_an_untrained_change_is_persistence(recurrence):
+def test_no_change_is_the_last_frame(recurrence):
     frames = moving_rain(0)
-    found = untrained(recurrence=recurrence, forecasts="change")(frames, 8)
+    found = silenced(recurrence=recurrence, forecasts="change")(frames, 8)
     assert torch.equal(found, frames[:, -1:].expand(-1, 8, -1, -1, -1))
 
 
@@ -65,7 +64,7 @@ def test_a_change_is_added_to_the_last_frame():
 
 def steady(x, recurrence="ConvGRU", **changes):
     """A network that gives these numbers for the scales, the same everywhere and at all times."""
-    net = untrained(recurrence=recurrence, forecasts="decay", **changes)
+    net = silenced(recurrence=recurrence, forecasts="decay", **changes)
     with torch.no_grad():
         bias = net.forecaster.head[2].bias
         bias.copy_(torch.tensor(x).repeat(len(bias) // len(x)))
@@ -87,7 +86,7 @@ def test_each_scale_of_the_last_frame_decays(recurrence, head_sees_last):
 def test_decay_is_along_the_flow():
     frames = moving_rain(17).double()
     found = steady([SLOW] * 5, along_flow=True)(frames, 8)
-    moved = untrained(forecasts="change", along_flow=True).double()(frames, 8)
+    moved = silenced(forecasts="change", along_flow=True).double()(frames, 8)
     left = 1 / torch.arange(2.0, 10.0, dtype=torch.float64)
     torch.testing.assert_close(found, moved * left[:, None, None, None], rtol=0, atol=1e-6)
 
@@ -96,7 +95,7 @@ def test_decay_is_along_the_flow():
 @given(st.integers(0, 2**31))
 def test_with_decay_no_scale_grows(seed):
     """Whatever the weights, each place has between none and all of each scale."""
-    net = untrained(forecasts="decay", head_sees_last=True)
+    net = silenced(forecasts="decay", head_sees_last=True)
     torch.manual_seed(seed)
     torch.nn.init.normal_(net.forecaster.head[2].weight, std=30.0)
     frames = moving_rain(seed)
@@ -107,10 +106,22 @@ def test_with_decay_no_scale_grows(seed):
     torch.testing.assert_close(net(frames, 8), expected)
 
 
-def test_an_untrained_decay_is_nearly_optical_flow():
+@pytest.mark.parametrize("forecasts", ["change", "decay"])
+@pytest.mark.parametrize("along_flow", [False, True])
+def test_an_untrained_network_changes_next_to_nothing(along_flow, forecasts):
+    frames = moving_rain(12)
+    settings = NetworkSettings(forecasts=forecasts, along_flow=along_flow, coordinates=False)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        found = build_network(settings, 5, 8)(frames, 8)
+    expected = silenced(forecasts=forecasts, along_flow=along_flow)(frames, 8)
+    assert (found - expected).abs().mean() < 0.01
+
+
+def test_decay_begins_slowly():
     frames = moving_rain(19)
-    found = untrained(forecasts="decay", along_flow=True)(frames, 8)
-    moved = untrained(forecasts="change", along_flow=True)(frames, 8)
+    found = silenced(forecasts="decay", along_flow=True)(frames, 8)
+    moved = silenced(forecasts="change", along_flow=True)(frames, 8)
     left = 1 / (1 + torch.arange(1.0, 9.0) * math.exp(-SLOW))
     torch.testing.assert_close(found, moved * left[:, None, None, None], rtol=0, atol=1e-6)
     assert left.min() > 0.87
@@ -126,10 +137,10 @@ def test_a_head_sees_the_scales_that_decay():
 
 
 @pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
-def test_an_untrained_change_along_the_flow_is_the_last_frame_moved_on(recurrence):
+def test_no_change_along_the_flow_is_the_last_frame_moved_on(recurrence):
     """And what air from outside brings is what the edge has where it comes in."""
     frames = torch.cat([moving_rain(1), moving_rain(2, x=-1.5, y=0.5)])
-    found = untrained(recurrence=recurrence, forecasts="change", along_flow=True)(frames, 8)
+    found = silenced(recurrence=recurrence, forecasts="change", along_flow=True)(frames, 8)
     for sequence, forecast in zip(frames[:, :, 0].numpy(), found[:, :, 0], strict=True):
         motion = estimate_motion(sequence)
         for place, field in zip(origins(motion, 8), forecast.detach().numpy(), strict=True):
@@ -236,7 +247,7 @@ def test_recomputed_in_parts_it_computes_the_same():
 
 def test_one_frame_has_no_motion():
     frames = moving_rain(8)[:, -1:]
-    found = untrained(forecasts="change", along_flow=True)(frames, 3)
+    found = silenced(forecasts="change", along_flow=True)(frames, 3)
     torch.testing.assert_close(found, frames.expand(-1, 3, -1, -1, -1), atol=1e-5, rtol=0)
 
 
@@ -254,5 +265,6 @@ def test_compiled_it_computes_the_same():
     frames = moving_rain(10)
     net = network(forecasts="change", along_flow=True)
     with torch.no_grad():
+        net.forecaster.head[2].weight.normal_(0, 0.1)
         compiled = torch.compile(net, dynamic=False)(frames, 3)
         torch.testing.assert_close(compiled, net(frames, 3), atol=1e-5, rtol=0)

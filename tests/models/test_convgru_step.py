@@ -41,11 +41,12 @@ def test_gradients_are_those_of_the_plain_network(
         assert error < 1e-12, name
 
 
+@pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize("with_state", [True, False])
-def test_derivatives_are_right(with_state: bool) -> None:
+def test_derivatives_are_right(with_state: bool, bounded: bool) -> None:
     """Against finite differences, for input, state and weights."""
     torch.manual_seed(0)
-    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3).double()
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3, bounded=bounded).double()
     x = torch.randn(2, 1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
     h = torch.randn(1, 3, 4, 5, dtype=torch.float64, requires_grad=True) if with_state else None
     weight = layer.cell.h2h.weight
@@ -58,10 +59,11 @@ def test_derivatives_are_right(with_state: bool) -> None:
         assert torch.autograd.gradcheck(lambda h: layer(None, h, steps=3)[0], (h,))
 
 
-def test_a_hook_on_the_convolution_is_still_called() -> None:
+@pytest.mark.parametrize("bounded", [False, True])
+def test_a_hook_on_the_convolution_is_still_called(bounded: bool) -> None:
     """Whoever looks at the convolution's calls sees each, and results stay the same."""
     torch.manual_seed(0)
-    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3).double()
+    layer = ConvGRU(inputs=2, hidden=3, state_kernel=3, bounded=bounded).double()
     watched = copy.deepcopy(layer)
     calls = []
     watched.cell.h2h.register_forward_hook(lambda *_: calls.append(1))

@@ -12,6 +12,7 @@ from nowcast.errors import InputError
 from nowcast.method import NowcastMethod
 from nowcast.models.convgru import ConvGRU
 from nowcast.models.encoder_forecaster import EncoderForecaster
+from nowcast.models.parts import Parts
 from nowcast.models.settings import AUTHORS, PORT_2019, NetworkSettings
 
 SMALL = NetworkSettings(hidden=(6, 5, 4), features=(3, 5, 4), up_features=(3, 5, 7))
@@ -53,7 +54,8 @@ def plainly(network, frames, lead_times):
             i2h = functional.conv2d(x, rnn.i2h.weight, rnn.i2h.bias, padding=1)
         r = torch.sigmoid(i2h[:, :n] + h2h[:, :n])
         u = torch.sigmoid(i2h[:, n : 2 * n] + h2h[:, n : 2 * n])
-        c = functional.leaky_relu(i2h[:, 2 * n :] + r * h2h[:, 2 * n :], 0.2)
+        c = i2h[:, 2 * n :] + r * h2h[:, 2 * n :]
+        c = torch.tanh(c) if s.bounded_states else functional.leaky_relu(c, 0.2)
         return u * h + (1 - u) * c
 
     forecasts = []
@@ -99,6 +101,7 @@ def plainly(network, frames, lead_times):
     "settings",
     [
         SMALL,
+        replace(SMALL, bounded_states=True, forecaster_memory=2.0),
         replace(PORT_2019, hidden=(6, 5, 4), features=(3, 5, 4), up_features=(3, 5, 7)),
     ],
 )
@@ -109,6 +112,48 @@ def test_network_equals_the_plain_restatement(settings):
     torch.testing.assert_close(
         network(frames, 4), plainly(network, frames, 4), rtol=1e-10, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU"])
+def test_a_forecaster_with_memory_forgets_slowly(recurrence):
+    """Without what it computes anew, the share u = σ(3) of a state is left after a step."""
+    states = {}
+    for memory in (0.0, 3.0):
+        torch.manual_seed(0)
+        network = EncoderForecaster(
+            replace(SMALL, recurrence=recurrence, forecaster_memory=memory)
+        ).double()
+        layer = network.forecaster.stages[-1].rnn
+        before = torch.full((1, layer.hidden, 4, 4), 1e-3, dtype=torch.float64)
+        after, _ = layer(None, before, steps=1)
+        bias = layer.gates.bias[layer.hidden : 2 * layer.hidden]
+        assert (bias == memory).all()
+        assert (layer.gates.bias.sum() - bias.sum()).item() == 0
+        encoder = network.encoder.stages[0].rnn.gates.bias
+        assert (encoder == 0).all()
+        states[memory] = after[0] - before
+    # h' − h = (1 − u)(n − h), with the same n and u = σ(0), σ(3) but for the tiny state's share.
+    ratio = states[3.0] / states[0.0]
+    expected = (1 - 1 / (1 + math.exp(-3.0))) / 0.5
+    torch.testing.assert_close(ratio, torch.full_like(ratio, expected), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU"])
+def test_bounded_states_stay_bounded(recurrence):
+    """With weights that let those of the benchmark explode."""
+    largest = {}
+    for bounded in (False, True):
+        torch.manual_seed(0)
+        network = EncoderForecaster(
+            replace(SMALL, coordinates=False, recurrence=recurrence, bounded_states=bounded)
+        )
+        for stage in network.forecaster.stages:
+            stage.rnn.gates.weight.data.mul_(30.0)
+        states = network.encoder(torch.rand(3, 1, 1, 60, 30), Parts.of(0, False))
+        layer = network.forecaster.stages[-1].rnn
+        largest[bounded] = layer(None, states[-1], steps=20)[0].abs().max()
+    assert largest[True] <= 1
+    assert largest[False] > 100
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_bounded_states_stay_bounded(recurrence):
         layer = network.forecaster.stages[-1].rnn
         largest[bounded] = layer(None, states[-1], steps=20)[0].abs().max()
     assert largest[True] <= 1
-    assert largest[False] > 100
+    assert largest[False] > 4
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ LESS_WORK = {
         "--run.valid_clips=0",
     ],
     "render": ["--data.workers=0"],
+    "export": [],
     "probe update": ["--data.workers=0", "--at_least=200"],
     "probe profile": ["--data.workers=0", "--at_most=2"],
     "benchmark train": [*SMALL_STEP, "--matrix_side=64"],

@@ -112,7 +112,13 @@ class Network(nn.Module):
                 torch.inference_mode(),
                 torch.autocast(home.device.type, torch.bfloat16, enabled=half),
             ):
-                forecast = self(frames.to(home), lead_times).clamp(0, 1)
+                seen = frames.to(home)
+                forecast = self(seen, lead_times).clamp(0, 1)
+                if self.settings.keeps_distribution:
+                    last = seen[:, -1:].expand(-1, lead_times, -1, -1, -1)
+                    if self.settings.along_flow:
+                        last = Flow.of(seen, lead_times).to_their_times(last)
+                    forecast = with_values_of(last.clamp(0, 1), forecast)
         finally:
             self.train(training)
         return forecast.to(frames)
@@ -169,6 +175,20 @@ def left_of_scales(x: Tensor) -> Tensor:
     """
     lead_time = torch.arange(1, x.shape[1] + 1, dtype=x.dtype, device=x.device)
     return torch.sigmoid(SLOW - x - lead_time.log()[:, None, None, None])
+
+
+def with_values_of(reference: Tensor, forecast: Tensor) -> Tensor:
+    """The values of each field of `reference` in the order of those of `forecast`.
+
+    The largest value goes where most is forecast, and so on; where nothing is forecast nothing is.
+
+    Args:
+        reference: pixel values (batch, time, 1, y, x).
+        forecast: pixel values of the same shape.
+    """
+    values, order = reference.flatten(2).sort(dim=-1).values, forecast.flatten(2).argsort(dim=-1)
+    placed = torch.zeros_like(values).scatter(-1, order, values).view_as(reference)
+    return torch.where(forecast > 0, placed, torch.zeros_like(placed))
 
 
 def activated(convolution: nn.Module, x: Tensor) -> Tensor:

@@ -56,6 +56,11 @@ class NetworkSettings:
             away, as S-PROG does at one rate for all places (Seed, J. Appl. Meteor. 42, 2003),
             and nothing grows: it cannot learn a few events by heart. An untrained one is nearly
             persistence.
+        keeps_distribution: give each forecast the values of the last frame, along the flow those of
+            that frame moved on, in the order of what was forecast ("probability matching", Ebert,
+            Mon. Weather Rev. 129, 2001; S-PROG in pysteps does it by default). Rain stays as
+            strong as it was, where smoothing would weaken it: more skill above thresholds for
+            somewhat larger errors. It is done in forecasts, not in training and its validation.
         along_flow: see and forecast in coordinates that move with the rain. Earlier frames are
             moved on to the time of the last along the motion that optical flow finds in them, and
             what is forecast there is moved on to its own time: the network is left with growth,
@@ -79,6 +84,7 @@ class NetworkSettings:
     forecaster_memory: float = 0.0
     bounded_states: bool = False
     head_sees_last: bool = False
+    keeps_distribution: bool = False
     forecasts: Literal["frames", "change", "decay"] = "frames"
     along_flow: bool = False
 

@@ -91,7 +91,7 @@ def test_without_a_command_all_are_listed():
         ("pretrain", "--inhibition.late_start LATE_START "),
         ("pretrain", "--data.input_frames INPUT_FRAMES frames that the network sees"),
         ("finetune", "--from FROM checkpoint of the pretrained network (required"),
-        ("evaluate", '--baselines [ITEM,...] methods without training. "ROVER" and'),
+        ("evaluate", '--baselines [ITEM,...] methods without training. "optical flow with inflow"'),
         ("render", "--start START time of the clip's first frame in UTC"),
         ("prepare_data hko7", "--downsample_to DOWNSAMPLE_TO side of the frames after averaging"),
         ("prepare_data events", "--tile_size TILE_SIZE pixels along each side of a tile"),

@@ -15,7 +15,7 @@ from nowcast.models.build import build_network
 from nowcast.models.extrapolation import origins
 from nowcast.models.flow import Flow
 from nowcast.models.motion import estimate_motion
-from nowcast.models.network import SLOW, left_of_scales
+from nowcast.models.network import SLOW, left_of_scales, with_values_of
 from nowcast.models.scales import split_scales
 from nowcast.models.settings import NetworkSettings
 
@@ -268,3 +268,36 @@ def test_compiled_it_computes_the_same():
         net.forecaster.head[2].weight.normal_(0, 0.1)
         compiled = torch.compile(net, dynamic=False)(frames, 3)
         torch.testing.assert_close(compiled, net(frames, 3), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "none"])
+def test_the_distribution_of_the_last_frame_is_kept(recurrence):
+    """Its values, none lost, in the order of the forecast without."""
+    frames = moving_rain(20).float()
+    plain = network(recurrence=recurrence, forecasts="decay")
+    keeping = network(recurrence=recurrence, forecasts="decay", keeps_distribution=True)
+    before, after = plain.forecast(frames, 8), keeping.forecast(frames, 8)
+    assert torch.equal(keeping(frames, 8), plain(frames, 8))  # Training goes without.
+    assert not torch.equal(before, after)
+    last = frames[0, -1].flatten().sort().values
+    for smooth, sharp in zip(before[0], after[0], strict=True):
+        torch.testing.assert_close(sharp.flatten().sort().values, last, rtol=0, atol=1e-7)
+        assert (sharp.flatten()[smooth.flatten().argsort()].diff() >= 0).all()
+
+
+def test_along_the_flow_it_is_that_of_the_frame_moved_on():
+    frames = moving_rain(21).float()
+    net = network(forecasts="decay", along_flow=True, keeps_distribution=True)
+    moved = silenced(forecasts="change", along_flow=True).forecast(frames, 8)
+    found = net.forecast(frames, 8)
+    for sharp, reference in zip(found[0], moved[0], strict=True):
+        torch.testing.assert_close(
+            sharp.flatten().sort().values, reference.flatten().sort().values, rtol=0, atol=1e-6
+        )
+
+
+def test_where_nothing_is_forecast_nothing_is_placed():
+    reference = torch.tensor([0.9, 0.5, 0.2, 0.1, 0.0, 0.0]).view(1, 1, 1, 2, 3)
+    forecast = torch.tensor([0.0, 0.3, 0.0, 0.4, 0.0, 0.1]).view(1, 1, 1, 2, 3)
+    expected = torch.tensor([0.0, 0.5, 0.0, 0.9, 0.0, 0.2]).view(1, 1, 1, 2, 3)
+    assert torch.equal(with_values_of(reference, forecast), expected)

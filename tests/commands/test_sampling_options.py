@@ -16,13 +16,17 @@ def test_sampling_is_explained_and_off_by_default(folder, command):
     assert "--sampling.crop CROP side in pixels of the square that is cut from a clip" in said
     printed = yaml.safe_load(nowcast(command, *CONFIG, "--print_config").out)[command]
     assert printed["sampling"] == {
-        "rain_share": 0.0, "flips": False, "quarter_turns": False, "crop": None
+        "rain_share": 0.0, "flips": False, "quarter_turns": False, "crop": None,
+        "reversals": False, "rain_factor": 1.0,
     }  # fmt: skip
     assert printed["data"]["in_memory"] is False
 
 
 def test_sampling_reaches_both_trainings_and_is_part_of_the_run(folder, tmp_path):
-    given = ("--sampling.rain_share=0.5", "--sampling.flips=true", "--sampling.crop=30")
+    given = (
+        "--sampling.rain_share=0.5", "--sampling.flips=true", "--sampling.crop=30",
+        "--sampling.reversals=true", "--sampling.rain_factor=1.5",
+    )  # fmt: skip
     first = tmp_path / "pretrain"
     network = "--network.coordinates=false"
     said = nowcast("pretrain", *CONFIG, *given, network, "--run.out", first)
@@ -32,7 +36,8 @@ def test_sampling_reaches_both_trainings_and_is_part_of_the_run(folder, tmp_path
     assert said.status == 0, said.err
     for out in (first, tuned):
         assert read_checkpoint(out / "last.ckpt")[0].run["sampling"] == {
-            "rain_share": 0.5, "flips": True, "quarter_turns": False, "crop": 30
+            "rain_share": 0.5, "flips": True, "quarter_turns": False, "crop": 30,
+            "reversals": True, "rain_factor": 1.5,
         }  # fmt: skip
     said = nowcast("pretrain", *CONFIG, network, "--run.out", first)
     assert said.status == 2
@@ -44,6 +49,7 @@ def test_sampling_reaches_both_trainings_and_is_part_of_the_run(folder, tmp_path
     [
         ("--sampling.rain_share=1", "rain_share is 1.0, expected at least 0 and less than 1"),
         ("--sampling.crop=30", "crop is 30 for a network with coordinate channels"),
+        ("--sampling.rain_factor=0", "rain_factor is 0.0, expected 1 to 10"),
         ("--sampling.crop=60", "frames are 30 × 30, expected at least the 60 × 60"),
     ],
 )

@@ -12,6 +12,8 @@ READ_BY: dict[str, tuple[Recurrence, ...]] = {
     "state_kernels": ("ConvGRU", "none"),
     "encoder_links": ("TrajGRU",),
     "forecaster_links": ("TrajGRU",),
+    "forecaster_memory": ("ConvGRU", "TrajGRU"),
+    "bounded_states": ("ConvGRU", "TrajGRU"),
 }
 """Settings that only some recurrences have a use for; the others refuse values of one's own."""
 
@@ -95,15 +97,22 @@ class NetworkSettings:
                 f"{', '.join(get_args(Recurrence))}"
             )
         tuples = {k: tuple(v) for k, v in vars(self).items() if isinstance(v, tuple | list)}
-        defaults = {field.name: field.default for field in fields(self)}
         for name, values in tuples.items():
             object.__setattr__(self, name, values)
-            if self.recurrence not in READ_BY.get(name, get_args(Recurrence)):
-                if values != defaults[name]:
-                    raise InputError(
-                        f"network settings: {name} is {values}, which recurrence "
-                        f"{self.recurrence} has no use for; expected it left out"
-                    )
+        unread = {k for k, recurrences in READ_BY.items() if self.recurrence not in recurrences}
+        for field in fields(self):
+            if field.name in unread and getattr(self, field.name) != field.default:
+                raise InputError(
+                    f"network settings: {field.name} is {getattr(self, field.name)}, which "
+                    f"recurrence {self.recurrence} has no use for; expected it left out"
+                )
+        if not math.isfinite(self.forecaster_memory):
+            raise InputError(
+                f"network settings: forecaster_memory is {self.forecaster_memory}, expected a "
+                "number"
+            )
+        for name, values in tuples.items():
+            if name in unread:
                 continue
             if len(values) != len(tuples["hidden"]):
                 raise InputError(

@@ -216,7 +216,7 @@ def test_any_number_of_frames_and_a_forecast_that_is_clipped():
         ({"encoder_links": (5, 5, 5)}, "encoder_links is .*, which recurrence ConvGRU has no use"),
         ({"recurrence": "none", "forecaster_links": (9, 13, 13)}, "recurrence none has no use for"),
         ({"recurrence": "none", "forecaster_memory": 3.0}, "forecaster_memory is 3.0, which recur"),
-        ({"recurrence": "none", "bounded_states": True}, "bounded_states is True, which recurrence"),
+        ({"recurrence": "none", "bounded_states": True}, "bounded_states is True, which recur"),
         ({"forecaster_memory": float("nan")}, "forecaster_memory is nan, expected a number"),
         (
             {"recurrence": "TrajGRU", "state_kernels": (3, 3, 3)},

@@ -48,6 +48,7 @@ LESS_WORK = {
     "pretrain": SMALL_NETWORK + SHORT_RUN,
     "pretrain shipped": [*SMALL_NETWORK, *SHORT_RUN, "--run.valid_clips=0"],
     "finetune": SHORT_RUN,
+    "finetune shipped": [*SHORT_RUN, "--run.valid_clips=0"],
     "evaluate": [
         "--data.workers=0",
         "--at_most=2",
@@ -220,7 +221,8 @@ def test_every_command_of_the_readme_works(folder):
             continue
         key = " ".join(words[:2]) if " ".join(words[:2]) in LESS_WORK else words[0]
         key = "evaluate online" if {"evaluate", "online"} <= set(words) else key
-        key = "pretrain shipped" if words[0] == "pretrain" and "5min" in " ".join(words) else key
+        shipped = "convgru" in " ".join(words[1:4])
+        key = f"{words[0]} shipped" if words[0] in ("pretrain", "finetune") and shipped else key
         assert main([*words, *LESS_WORK[key]]) == 0, words
         ran += 1
     assert ran >= 20

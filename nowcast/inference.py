@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from nowcast.errors import InputError
 from nowcast.method import NowcastMethod
 from nowcast.models.checkpoint import TrainedNetwork, load
-from nowcast.models.network import Network
 from nowcast.radar.clips import as_seconds
 from nowcast.radar.events import HIGHEST_DBZ
 from nowcast.radar.units import ZRRelation, pixel_to_rain_rate, rain_rate_to_pixel
@@ -36,12 +35,10 @@ def forecast(
     """Forecast the rain that follows the latest frames.
 
     A trained network sees the last `description.input_frames` frames, any other method all of them.
-    The grid may have any size: a network sees it with dry rows and columns added to the south and
-    the east up to a multiple of its stride, and the forecast is cut back. A network with coordinate
-    channels forecasts only the grid that it was trained on, because anywhere else its coordinates
-    mean other places. A `y` coordinate that increases along its axis, or an `x` that decreases, is
-    turned round for the model and back, so that it always sees north at the top; without such a
-    coordinate row 0 counts as north.
+    The grid may have any size; but a network with coordinate channels forecasts only the grid that
+    it was trained on, because anywhere else its coordinates mean other places. A `y` coordinate
+    that increases along its axis, or an `x` that decreases, is turned round for the model and back,
+    so that it always sees north at the top; without such a coordinate row 0 counts as north.
 
     Args:
         model: from `load`, or any other nowcast method.
@@ -73,9 +70,8 @@ def forecast(
     pixels, covered = _to_pixels(used, relation)
     flipped = _axes_to_flip(used)
     observed = torch.from_numpy(np.flip(pixels, flipped).astype(np.float32))
-    padded = torch.nn.functional.pad(observed, _padding(model, (used.shape[1], used.shape[2])))
-    forecasts = model.forecast(padded[None, :, None], lead_times)[0, :, 0].cpu().numpy()
-    forecasts = forecasts[:, : used.shape[1], : used.shape[2]].astype(np.float64).clip(0.0, 1.0)
+    forecasts = model.forecast(observed[None, :, None], lead_times)[0, :, 0].cpu().numpy()
+    forecasts = forecasts.astype(np.float64).clip(0.0, 1.0)
     rain_rate = np.where(forecasts > 0.0, pixel_to_rain_rate(forecasts), 0.0).astype(np.float32)
     rain_rate = np.where(covered.any(axis=0), np.flip(rain_rate, flipped), np.float32(np.nan))
     return _as_dataset(rain_rate, used, step)
@@ -142,13 +138,6 @@ def _check_grid(model: NowcastMethod, shape: tuple[int, int]) -> None:
             f"frames: found {shape[0]} × {shape[1]} pixels, the network has coordinate channels "
             f"and forecasts only the {trained[0]} × {trained[1]} that it was trained on"
         )
-
-
-def _padding(model: NowcastMethod, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Columns and rows to add: west, east, north, south."""
-    network = model.network if isinstance(model, TrainedNetwork) else model
-    stride = network.settings.stride if isinstance(network, Network) else 1
-    return 0, -shape[1] % stride, 0, -shape[0] % stride
 
 
 def _to_pixels(

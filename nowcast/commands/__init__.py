@@ -12,7 +12,7 @@ COMMANDS = {
     "render": "animate observed and forecast rain side by side",
     "probe": "look into networks: how monosemantic their neurons are",
     "export": "a trained network as a file to pass on",
-    "reproduce": "the paper's precipitation experiments on any radar (Tables 2, 4 and 7, E.3)",
+    "reproduce": "the paper's precipitation experiments (Tables 2, 4, 7, E.3) on any radar",
     "glue": "finetune BERT on GLUE, with MEmeL or without (Table 1 of the paper)",
     "imagenet": "finetune Swin on ImageNet, with MEmeL or without (Tables 2 and 3)",
     "benchmark": "measure how fast it is",

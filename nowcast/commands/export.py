@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def act(given: Namespace) -> None:
         settings = parser.instantiate(given)
         export(settings.checkpoint, settings.out)
-        size = settings.out.stat().st_size / 2**20
+        size = settings.out.stat().st_size / 1e6
         print(f"{settings.out}: {size:.2f} MB; nowcast.load and --checkpoints take it")
 
     return run(parser, act, arguments)

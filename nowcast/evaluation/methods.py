@@ -11,7 +11,7 @@ from nowcast.errors import InputError
 from nowcast.evaluation.forecast_files import ForecastFile
 from nowcast.memory import keep_freed_memory
 from nowcast.method import IssuedForecasts, NowcastMethod
-from nowcast.models.checkpoint import TrainedNetwork, load, place_of
+from nowcast.models.checkpoint import TrainedNetwork, checkpoint_path, load
 from nowcast.models.optical_flow import OpticalFlow
 from nowcast.models.persistence import Persistence
 from nowcast.models.pysteps_methods import pysteps_method
@@ -117,7 +117,7 @@ class MethodSettings:
         """
         found: dict[str, Any] = {
             "checkpoints": {
-                n: _file(place_of(path)) for n, path in (self.checkpoints or {}).items()
+                n: _file(checkpoint_path(path)) for n, path in (self.checkpoints or {}).items()
             },
             "forecasts": {name: _file(path) for name, path in (self.forecasts or {}).items()},
         }
@@ -223,12 +223,6 @@ def _check_fit(
         raise InputError(
             f"{path}: trained on steps of {description.step_minutes:g} minutes, "
             f"the data is asked for at {data.step_minutes:g}"
-        )
-    stride = description.network.stride
-    if height % stride or width % stride:
-        raise InputError(
-            f"{data.store}: frames are {height} × {width}, {path} needs sides that are "
-            f"multiples of {stride}"
         )
     if trained.network.input_frames not in (None, data.input_frames):
         raise InputError(

@@ -10,7 +10,6 @@ from nowcast.models.build import build_network
 from nowcast.training.augmentation import check_crop, shape_in_training
 from nowcast.training.clips import SequentialClips
 from nowcast.training.inhibition import check_layers, insert_layers
-from nowcast.training.protocol import check_frame_shape
 
 
 def check(
@@ -35,7 +34,6 @@ def check(
         inhibitions = {i for e in evaluations for i in e.training.inhibitions}
         for inhibition in inhibitions | {None}:
             network = build_network(work.network, data.input_frames, data.lead_times)
-            check_frame_shape(network, store)
             check_crop(work.network, work.sampling)
             layers = work.layers_of(inhibition)
             work.run_of(inhibition).check_with_memel(layers is not None)

@@ -77,7 +77,7 @@ def reproduce(
         network: its shape.
         pretraining: how pretrainings optimize; the paper's 20,000 steps by default.
         finetuning: how finetunings do; 2,000 steps by default.
-        plan: seeds, and what MEmeL-Tune and the search try.
+        plan: seeds, and what MEmeL-Tune, the search and `dependence` try.
         layers: settings of MEmeL layers but for those that the rows decide, and `at`, where they
             go.
         finetuning_data: clips of finetunings where they are others.
@@ -102,7 +102,7 @@ def reproduce(
     check_layer_settings(layers)
     if not is_first_process():
         log.setLevel(logging.WARNING)
-    table = _table(experiment, plan)
+    table = _table(experiment, plan, layers)
     work = Work(
         out, data, finetuning_data or data, network, pretraining, finetuning, run, layers,
         sampling, stride, at_most, device,
@@ -114,6 +114,11 @@ def reproduce(
     steps = with_what_they_need([of[seed] for seed in plan.seeds for of in wanted])
     check(work, (s for s in steps if isinstance(s, Evaluation)), table.split, baselines)
     _say_plan(table, plan, steps, work)
+    if experiment == "dependence":
+        log.info(
+            "in a pretraining layers of the encoder are called %s times, of the forecaster %s",
+            *(f"{pretraining.steps * calls:,}" for calls in work.calls_per_step),
+        )
     if only_plan:
         return None
     for number, step in enumerate(steps, start=1):
@@ -134,12 +139,12 @@ def reproduce(
     return results
 
 
-def _table(experiment: str, plan: Plan) -> Table:
+def _table(experiment: str, plan: Plan, layers: Mapping[str, Any]) -> Table:
     if experiment == "search":
         return search_table(plan.tried)
-    return (
-        dependence_table(plan.one_at_a_time) if experiment == "dependence" else TABLES[experiment]
-    )
+    if experiment == "dependence":
+        return dependence_table(plan.one_at_a_time(layers))
+    return TABLES[experiment]
 
 
 def _evaluations(row: Row, plan: Plan, split: Split) -> dict[int, Evaluation]:

@@ -177,6 +177,13 @@ class Work:
             return None
         return {**self.layers, **inhibition.settings}
 
+    @property
+    def calls_per_step(self) -> tuple[int, int]:
+        """How often a pretraining step calls each layer of the encoder, and of the forecaster."""
+        if self.network.recurrence == "none":
+            return 1, 1
+        return self.data.input_frames, self.data.lead_times
+
     def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
         methods = MethodSettings(
             baselines=(),

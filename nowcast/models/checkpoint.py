@@ -7,6 +7,7 @@ are checkpoints of the 2019 PyTorch port's TrajGRU, known by their names, and th
 with the package, by theirs. Nothing is unpickled but tensors and plain values.
 """
 
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,13 +21,18 @@ from nowcast.errors import InputError
 from nowcast.models.build import build_network
 from nowcast.models.network import Network
 from nowcast.models.port_2019 import convert, port_state
-from nowcast.models.settings import NetworkSettings
-from nowcast.models.weights_file import SUFFIX, read_weights, write_weights
+from nowcast.models.settings import MOST_OF_ANYTHING, NetworkSettings
+from nowcast.models.weights_file import (
+    KEY,
+    SUFFIX,
+    is_weights_file,
+    read_weights,
+    write_weights,
+)
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Where the networks that come with the package lie, each with its model card."""
 
-KEY = "nowcast"
 FORMAT = 1
 PREFIX = "network."
 STATISTICS = ".memel."
@@ -55,6 +61,25 @@ class Description:
     inhibition: dict[str, Any] | None
     run: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        # It comes from files, too, which hold anything.
+        counts = (self.input_frames, self.lead_times, *self.frame_shape)
+        fit = all(type(n) is int and 0 < n <= MOST_OF_ANYTHING for n in counts)
+        if len(self.frame_shape) != 2 or not fit:
+            raise InputError(
+                f"found {self.input_frames!r} input frames, {self.lead_times!r} lead times and "
+                f"frames of {self.frame_shape!r}, expected whole numbers above 0"
+                f" and up to {MOST_OF_ANYTHING:,}"
+            )
+        minutes = self.step_minutes
+        number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+        if not number or not 0 < minutes < math.inf:
+            raise InputError(f"found step_minutes {minutes!r}, expected more than 0")
+        if not isinstance(self.run, dict) or not isinstance(self.inhibition, dict | None):
+            raise InputError(
+                f"found run {self.run!r} and inhibition {self.inhibition!r}, expected settings"
+            )
+
     def as_entry(self) -> dict[str, Any]:
         """Plain values to put under the key "nowcast" of a checkpoint."""
         return {"format": FORMAT, **asdict(self)}
@@ -75,12 +100,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
     Raises:
         InputError: if the file is missing, is no checkpoint, or is one of something else.
     """
-    path = place_of(path)
-    if path.suffix == SUFFIX:
-        entry, state = read_weights(path, KEY)
-        return _described(entry, path), {"state_dict": state}
+    path = checkpoint_path(path)
+    if is_weights_file(path):
+        entry, state = read_weights(path)
+        strange = [name for name in state if not name.startswith(PREFIX) or STATISTICS in name]
+        if strange:
+            raise InputError(f"{path}: found {strange[0]}, expected weights of a network alone")
+        return _fitting(_described(entry, path), {"state_dict": state}, path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # By its name PyTorch would guess what it holds.
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # PyTorch's own words advise to read it unsafely.
         raise InputError(
@@ -90,12 +119,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[Description, dict[str
     entry = content.get(KEY) if isinstance(content, dict) else None
     if entry is None and (port := port_state(content)) is not None:
         return _read_port(port, path)
-    if isinstance(content, dict) and "state_dict" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         entry = None
-    return _described(entry, path), content
+    return _fitting(_described(entry, path), content, path)
 
 
-def place_of(path: str | os.PathLike[str]) -> Path:
+def checkpoint_path(path: str | os.PathLike[str]) -> Path:
     """The file that is meant by its path, or by the name of a network that comes with the package.
 
     Raises:
@@ -132,6 +161,21 @@ def _described(entry: Any, path: Path) -> Description:
         raise InputError(f"{path}: found an unusable description ({error})") from error
 
 
+def _fitting(
+    description: Description, content: dict[str, Any], path: Path
+) -> tuple[Description, dict[str, Any]]:
+    """Both as they are, once the weights are those of the network that is described.
+
+    No memory is taken for weights by what a file says alone.
+    """
+    with torch.device("meta"):
+        network = build_network(
+            description.network, description.input_frames, description.lead_times
+        )
+    _checked_state(network, content, path)
+    return description, content
+
+
 def export(checkpoint: str | os.PathLike[str], out: Path) -> None:
     """Write a checkpoint's weights and description as a file to pass on.
 
@@ -146,7 +190,7 @@ def export(checkpoint: str | os.PathLike[str], out: Path) -> None:
     """
     found = load(checkpoint)
     weights = {f"{PREFIX}{name}": value for name, value in found.network.state_dict().items()}
-    write_weights(out, KEY, replace(found.description, inhibition=None).as_entry(), weights)
+    write_weights(out, replace(found.description, inhibition=None).as_entry(), weights)
 
 
 def _read_port(state: dict[str, Any], path: Path) -> tuple[Description, dict[str, Any]]:
@@ -163,9 +207,8 @@ def _read_port(state: dict[str, Any], path: Path) -> tuple[Description, dict[str
         inhibition=None,
         run={"source": "the 2019 PyTorch port (Hzzone/Precipitation-Nowcasting)"},
     )
-    return description, {
-        "state_dict": {f"{PREFIX}{name}": value for name, value in weights.items()}
-    }
+    state = {f"{PREFIX}{name}": value for name, value in weights.items()}
+    return _fitting(description, {"state_dict": state}, path)
 
 
 @dataclass
@@ -203,7 +246,10 @@ def load(
     place = choose_device(device)
     chosen = choose_precision(precision, place)
     description, content = read_checkpoint(path)
-    network = build_network(description.network, description.input_frames, description.lead_times)
+    with torch.random.fork_rng(devices=()):  # Initial weights are drawn, and replaced.
+        network = build_network(
+            description.network, description.input_frames, description.lead_times
+        )
     load_weights(network, content, path)
     network.precision = chosen
     return TrainedNetwork(network.to(place).eval(), description)
@@ -223,18 +269,33 @@ def load_weights(network: Network, content: dict[str, Any], path: str | os.PathL
     Raises:
         InputError: if the weights do not fit the network.
     """
+    state = _checked_state(network, content, path)
+    try:
+        network.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # Statistics of another form.
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: weights do not fit the network: {reason}") from error
+
+
+def _checked_state(
+    network: Network, content: dict[str, Any], path: str | os.PathLike[str]
+) -> dict[str, Tensor]:
+    """The network's part of a checkpoint's state, whose weights have its names and shapes."""
     state = {
         name.removeprefix(PREFIX): value
         for name, value in content["state_dict"].items()
-        if name.startswith(PREFIX)
+        if isinstance(name, str) and isinstance(value, Tensor) and name.startswith(PREFIX)
     }
-    try:
-        missing, unexpected = network.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: weights do not fit the network: {reason}") from error
-    wrong = [name for name in (*missing, *unexpected) if STATISTICS not in name]
+    expected = network.state_dict()
+    wrong = sorted(name for name in state.keys() ^ expected.keys() if STATISTICS not in name)
     if wrong:
         raise InputError(
             f"{path}: weights do not fit the network: {len(wrong)} names differ, {wrong[0]} first"
         )
+    for name, value in expected.items():
+        if STATISTICS not in name and state[name].shape != value.shape:
+            raise InputError(
+                f"{path}: weights do not fit the network: found {name} of "
+                f"{tuple(state[name].shape)}, expected {tuple(value.shape)}"
+            )
+    return state

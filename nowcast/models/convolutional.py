@@ -43,20 +43,23 @@ class ConvolutionalNetwork(Network):
         self.make_ready()
 
     def _forecast(self, frames: Tensor, lead_times: int) -> Tensor:
-        self.check_frames(frames)
+        if frames.shape[1] != self.input_frames:
+            raise InputError(
+                f"network: found {frames.shape[1]} frames, it was built for {self.input_frames}"
+            )
         past, goes = frames, []
         for _ in range(-(-lead_times // self.lead_times)):
             goes.append(super()._forecast(past, self.lead_times))
             past = torch.cat([past, goes[-1].clamp(0, 1)], dim=1)[:, -frames.shape[1] :]
         return torch.cat(goes, dim=1)[:, :lead_times]
 
-    def predict(self, frames: Tensor, lead_times: int) -> Tensor:
-        """See `Network.predict`; both numbers of frames are those that it was built for."""
+    def from_levels(self, frames: Tensor, seen: Tensor | None, lead_times: int) -> Tensor:
+        """See `Network.from_levels`; both numbers of frames are those that it was built for."""
         channels = frames.squeeze(2)
         if self.settings.coordinates:
             grid = coordinates_of(frames).expand(len(frames), -1, -1, -1)
             channels = torch.cat([channels, grid], dim=1)
-        found: Tensor = self.forecaster(self.encoder(channels), self.seen_by_head(frames))
+        found: Tensor = self.forecaster(self.encoder(channels), seen)
         return found.unflatten(1, (self.lead_times, -1))
 
 

@@ -42,16 +42,15 @@ class EncoderForecaster(Network):
             if isinstance(layer, RecurrentLayer):
                 layer.remember(settings.forecaster_memory)
 
-    def predict(self, frames: Tensor, lead_times: int) -> Tensor:
-        """See `Network.predict`; any number of frames will do."""
-        self.check_frames(frames)
+    def from_levels(self, frames: Tensor, seen: Tensor | None, lead_times: int) -> Tensor:
+        """See `Network.from_levels`; any number of frames will do."""
         sequence = frames.transpose(0, 1)
         if self.settings.coordinates:
             grid = coordinates_of(frames).expand(*sequence.shape[:2], -1, -1, -1)
             sequence = torch.cat([sequence, grid], dim=2)
         parts = Parts.of(self.recompute_every, self.training)
         states = self.encoder(sequence, parts)
-        found = self.forecaster(states, self.seen_by_head(frames), lead_times, parts)
+        found = self.forecaster(states, seen, lead_times, parts)
         return found.transpose(0, 1)
 
     def recompute(self, every: int) -> None:

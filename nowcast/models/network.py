@@ -15,12 +15,10 @@ from torch.nn import functional
 from nowcast.device import Precision
 from nowcast.errors import InputError
 from nowcast.models.convgru import NEGATIVE_SLOPE, observed
+from nowcast.models.distribution import with_values_of
 from nowcast.models.flow import Flow
-from nowcast.models.scales import SCALES, split_scales
+from nowcast.models.scales import SCALES, left_of_scales, split_scales
 from nowcast.models.settings import NetworkSettings
-
-SLOW = 4.0
-"""Scales of an untrained network lose 1.8 % in the first time step, 27 % in 20."""
 
 
 class Network(nn.Module):
@@ -52,6 +50,9 @@ class Network(nn.Module):
     def forward(self, frames: Tensor, lead_times: int) -> Tensor:
         """Forecast, without clipping, differentiable.
 
+        The grid may have any size. What its levels do not divide is filled up to the south and the
+        east with what convolutions have beyond any grid, zeros, and the forecast is cut back.
+
         Args:
             frames: pixel values (batch, time, 1, y, x), oldest first.
             lead_times: how many frames to forecast.
@@ -60,8 +61,7 @@ class Network(nn.Module):
             Pixel values (batch, lead_times, 1, y, x); the training loss wants them unclipped.
 
         Raises:
-            InputError: if a side of the frames is no multiple of the network's stride, or it cannot
-                see so many of them.
+            InputError: if the network cannot see so many frames.
         """
         if self.settings.along_flow:
             flow = Flow.of(frames, max(frames.shape[1] - 1, lead_times))
@@ -89,7 +89,21 @@ class Network(nn.Module):
             (batch, lead_times, channels, y, x): one channel, frames or their change; for "decay"
             one for each scale, finest first: how fast it fades, see `left_of_scales`.
         """
+        height, width = frames.shape[-2:]
+        seen = self.seen_by_head(frames)
+        found = self.from_levels(
+            self._filled_up(frames), None if seen is None else self._filled_up(seen), lead_times
+        )
+        return found[..., :height, :width]
+
+    def from_levels(self, frames: Tensor, seen: Tensor | None, lead_times: int) -> Tensor:
+        """`predict` on a grid that the levels divide; `seen` is what the head sees beside them."""
         raise NotImplementedError
+
+    def _filled_up(self, fields: Tensor) -> Tensor:
+        """With zeros to the south and the east, up to a grid that the levels divide."""
+        south, east = (-side % self.settings.stride for side in fields.shape[-2:])
+        return functional.pad(fields, (0, east, 0, south)) if south or east else fields
 
     def seen_by_head(self, frames: Tensor) -> Tensor | None:
         """What the last layers see of input frames (batch, time, 1, y, x): (batch, …, y, x)."""
@@ -142,53 +156,12 @@ class Network(nn.Module):
                 f"network: found recompute_every = {every} for one without recurrence, expected 0"
             )
 
-    def check_frames(self, frames: Tensor) -> None:
-        """Refuse frames that the network cannot see.
-
-        Raises:
-            InputError: for their number or sides.
-        """
-        if self.input_frames not in (None, frames.shape[1]):
-            raise InputError(
-                f"network: found {frames.shape[1]} frames, it was built for {self.input_frames}"
-            )
-        side = self.settings.stride
-        if frames.shape[-1] % side or frames.shape[-2] % side:
-            raise InputError(
-                f"network: frames are {frames.shape[-2]} × {frames.shape[-1]}, "
-                f"expected sides that are multiples of {side}"
-            )
-
     def make_ready(self) -> None:
         """Draw the initial weights that the settings ask for, and lay them out for speed."""
         if self.settings.initial_weights == "authors":
             self.apply(_draw_authors_weights)
         # Faster convolutions on CPU and GPU.
         self.to(memory_format=torch.channels_last)
-
-
-def left_of_scales(x: Tensor) -> Tensor:
-    """What is left of each scale at lead times L = 1, 2, …: 1 / (1 + L exp(x − SLOW)).
-
-    Args:
-        x: (batch, lead_times, scales, y, x), any numbers.
-    """
-    lead_time = torch.arange(1, x.shape[1] + 1, dtype=x.dtype, device=x.device)
-    return torch.sigmoid(SLOW - x - lead_time.log()[:, None, None, None])
-
-
-def with_values_of(reference: Tensor, forecast: Tensor) -> Tensor:
-    """The values of each field of `reference` in the order of those of `forecast`.
-
-    The largest value goes where most is forecast, and so on; where nothing is forecast nothing is.
-
-    Args:
-        reference: pixel values (batch, time, 1, y, x).
-        forecast: pixel values of the same shape.
-    """
-    values, order = reference.flatten(2).sort(dim=-1).values, forecast.flatten(2).argsort(dim=-1)
-    placed = torch.zeros_like(values).scatter(-1, order, values).view_as(reference)
-    return torch.where(forecast > 0, placed, torch.zeros_like(placed))
 
 
 def activated(convolution: nn.Module, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A field as a sum of what it has at different scales."""
+"""A field as a sum of what it has at different scales, and how the scales decay."""
 
 import math
 
@@ -13,6 +13,9 @@ SCALES = len(SMOOTHING_PIXELS) + 1
 
 TRUNCATED_AT = 3.0
 """Standard deviations to which the Gaussians reach."""
+
+SLOW = 4.0
+"""Scales of an untrained network lose 1.8 % in the first time step, 27 % in 20."""
 
 
 def split_scales(field: Tensor) -> Tensor:
@@ -32,6 +35,19 @@ def split_scales(field: Tensor) -> Tensor:
         smoothed = [field, *(_smoothed(field, sigma) for sigma in SMOOTHING_PIXELS)]
     finer, coarser = smoothed, [*smoothed[1:], torch.zeros_like(field)]
     return torch.cat([one - other for one, other in zip(finer, coarser, strict=True)], dim=1)
+
+
+def left_of_scales(x: Tensor) -> Tensor:
+    """What is left of each scale at lead times L = 1, 2, …: 1 / (1 + L exp(x − SLOW)).
+
+    Args:
+        x: (batch, lead_times, scales, y, x), any numbers.
+
+    Returns:
+        Shares in [0, 1], of the same shape.
+    """
+    lead_time = torch.arange(1, x.shape[1] + 1, dtype=x.dtype, device=x.device)
+    return torch.sigmoid(SLOW - x - lead_time.log()[:, None, None, None])
 
 
 def _smoothed(field: Tensor, sigma: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from nowcast.errors import InputError
 
@@ -16,6 +16,10 @@ READ_BY: dict[str, tuple[Recurrence, ...]] = {
     "bounded_states": ("ConvGRU", "TrajGRU"),
 }
 """Settings that only some recurrences have a use for; the others refuse values of one's own."""
+
+MOST_LEVELS = 16
+MOST_OF_ANYTHING = 2**16
+"""Channels, strides, sides of kernels: what a file says of itself is not believed beyond it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class NetworkSettings:
         hidden: channels of the states, or of a 2-D CNN's hidden activations.
         features: channels after each downsampling convolution.
         up_features: channels after each upsampling deconvolution.
-        strides: factor between levels; a frame's sides must be multiples of their product.
+        strides: factor between levels.
         down_kernels: sides of the downsampling kernels (padding 1).
         up_kernels: sides of the upsampling kernels (padding 1).
         state_kernels: sides of the state-to-state kernels, or of a 2-D CNN's hidden convolutions. A
@@ -91,14 +95,16 @@ class NetworkSettings:
     along_flow: bool = False
 
     def __post_init__(self) -> None:
-        if self.recurrence not in get_args(Recurrence):
-            raise InputError(
-                f"network settings: recurrence is {self.recurrence!r}, expected one of "
-                f"{', '.join(get_args(Recurrence))}"
-            )
-        tuples = {k: tuple(v) for k, v in vars(self).items() if isinstance(v, tuple | list)}
-        for name, values in tuples.items():
-            object.__setattr__(self, name, values)
+        for name, values in vars(self).items():
+            if isinstance(values, list):
+                object.__setattr__(self, name, tuple(values))
+        # They come from configurations and files, too, which know no types.
+        for name, kind in get_type_hints(type(self)).items():
+            if expected := _kind_missed(getattr(self, name), kind):
+                raise InputError(
+                    f"network settings: {name} is {getattr(self, name)!r}, expected {expected}"
+                )
+        tuples = {name: v for name, v in vars(self).items() if isinstance(v, tuple)}
         unread = {k for k, recurrences in READ_BY.items() if self.recurrence not in recurrences}
         for field in fields(self):
             if field.name in unread and getattr(self, field.name) != field.default:
@@ -106,11 +112,6 @@ class NetworkSettings:
                     f"network settings: {field.name} is {getattr(self, field.name)}, which "
                     f"recurrence {self.recurrence} has no use for; expected it left out"
                 )
-        if not math.isfinite(self.forecaster_memory):
-            raise InputError(
-                f"network settings: forecaster_memory is {self.forecaster_memory}, expected a "
-                "number"
-            )
         for name, values in tuples.items():
             if name in unread:
                 continue
@@ -119,8 +120,16 @@ class NetworkSettings:
                     f"network settings: {name} has {len(values)} levels, "
                     f"hidden has {len(tuples['hidden'])}; expected the same"
                 )
-            if not values or min(values) < 1:
-                raise InputError(f"network settings: {name} is {values}, expected values above 0")
+            if not 1 <= len(values) <= MOST_LEVELS:
+                raise InputError(
+                    f"network settings: {name} has {len(values)} levels, expected 1 to "
+                    f"{MOST_LEVELS}"
+                )
+            if min(values) < 1 or max(values) > MOST_OF_ANYTHING:
+                raise InputError(
+                    f"network settings: {name} is {values}, expected values above 0 and up to "
+                    f"{MOST_OF_ANYTHING:,}"
+                )
 
         # With padding 1, only such kernels divide a side by the stride and multiply it back.
         for stride, down, up in zip(self.strides, self.down_kernels, self.up_kernels, strict=True):
@@ -136,8 +145,21 @@ class NetworkSettings:
 
     @property
     def stride(self) -> int:
-        """Factor between the frame and the coarsest level; sides must be multiples of it."""
+        """Factor between the frame and the coarsest level."""
         return math.prod(self.strides)
+
+
+def _kind_missed(value: Any, kind: Any) -> str | None:
+    """What was expected where a value is not of the kind that its annotation says."""
+    if kind == tuple[int, ...]:
+        whole = isinstance(value, tuple) and all(type(one) is int for one in value)
+        return None if whole else "whole numbers"
+    if choices := get_args(kind):
+        return None if value in choices else f"one of {', '.join(choices)}"
+    if kind is bool:
+        return None if isinstance(value, bool) else "true or false"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return None if number and math.isfinite(value) else "a number"
 
 
 AUTHORS = NetworkSettings()

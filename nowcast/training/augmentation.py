@@ -87,8 +87,7 @@ def check_crop(network: NetworkSettings, settings: SamplingSettings) -> None:
     """Refuse crops that a network cannot be trained on.
 
     Raises:
-        InputError: if the network's levels do not divide the crop's side, or the network is told
-            where in the frame a pixel lies.
+        InputError: if the network is told where in the frame a pixel lies.
     """
     if settings.crop is None:
         return
@@ -96,9 +95,4 @@ def check_crop(network: NetworkSettings, settings: SamplingSettings) -> None:
         raise InputError(
             f"sampling: crop is {settings.crop} for a network with coordinate channels, which must "
             "see whole frames; expected network.coordinates: false"
-        )
-    if settings.crop % network.stride:
-        raise InputError(
-            f"sampling: crop is {settings.crop}, the network needs a side that is a multiple of "
-            f"{network.stride}"
         )

@@ -12,7 +12,7 @@ from typing import Any
 from nowcast import files, memel
 from nowcast.errors import InputError
 from nowcast.files import replacing
-from nowcast.models.checkpoint import Description, TrainedNetwork, place_of, read_checkpoint
+from nowcast.models.checkpoint import Description, TrainedNetwork, checkpoint_path, read_checkpoint
 from nowcast.training.data import DataSettings, SequentialClips
 from nowcast.training.inhibition import HIDDEN_STATES
 from nowcast.training.monosemanticity import QUANTITIES, ClipInputs, Curve, profile_network
@@ -95,7 +95,7 @@ def profile_checkpoints(
             layers = profile_network(trained.network, inputs, at, neurons, epsilon, top)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        place = place_of(path)
+        place = checkpoint_path(path)
         with place.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         networks[name] = NetworkProfile(

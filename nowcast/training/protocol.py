@@ -26,13 +26,12 @@ from nowcast.memory import keep_freed_memory
 from nowcast.models.build import build_network
 from nowcast.models.checkpoint import (
     Description,
+    checkpoint_path,
     load_weights,
-    place_of,
     read_checkpoint,
 )
 from nowcast.models.network import Network
 from nowcast.models.settings import NetworkSettings
-from nowcast.radar.store import FrameStore
 from nowcast.training.augmentation import check_crop, shape_in_training
 from nowcast.training.callbacks import (
     DropLaterRows,
@@ -152,7 +151,7 @@ def finetune(
         seen = shape_in_training(store, sampling)
         keep_statistics(model, checkpoint, description, store.path, seen)
     started_from = {
-        "checkpoint_sha256": hashlib.sha256(place_of(checkpoint).read_bytes()).hexdigest(),
+        "checkpoint_sha256": hashlib.sha256(checkpoint_path(checkpoint).read_bytes()).hexdigest(),
         "checkpoint_inhibition": description.inhibition,
         "checkpoint_run": description.run,
         "fresh_statistics": fresh_statistics,
@@ -205,7 +204,6 @@ def _train(
     if done >= optimization.steps:
         log.info("%s: all %s steps are done", run.checkpoint, f"{done:,}")
         return run.checkpoint
-    check_frame_shape(model, store)
     check_crop(model.settings, sampling)
     check_layers(model, data.batch_size, description.frame_shape)
     clips = ClipData(data, run.seed, optimization.steps, run.valid_clips, sampling)
@@ -275,17 +273,3 @@ def _trainer(
         use_distributed_sampler=False,
         default_root_dir=run.out,
     )
-
-
-def check_frame_shape(model: Network, store: FrameStore) -> None:
-    """Refuse frames whose sides the network's levels do not divide.
-
-    Raises:
-        InputError: with what was found and expected.
-    """
-    stride, (height, width) = model.settings.stride, store.shape
-    if height % stride or width % stride:
-        raise InputError(
-            f"{store.path}: frames are {height} × {width}, the network needs sides that "
-            f"are multiples of {stride}"
-        )

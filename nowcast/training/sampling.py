@@ -34,8 +34,8 @@ class SamplingSettings:
         quarter_turns: turn a clip by 0 to 3 quarter turns; square frames only. With `flips`, the 8
             symmetries of the square are equally likely.
         crop: side in pixels of the square that is cut from a clip, anywhere in the frame and the
-            same in all of its frames; a multiple of the network's stride, and only for a network
-            without coordinate channels. None takes whole frames.
+            same in all of its frames; only for a network without coordinate channels. None takes
+            whole frames.
         reversals: run a clip backwards with probability 1/2, so that rain which grows in an event
             does not teach that all rain grows.
         rain_factor: multiply the rain rates of a clip by a factor between its inverse and itself,

@@ -24,7 +24,6 @@ from nowcast.training.data import DataSettings, RandomClips, split_clip
 from nowcast.training.inhibition import HIDDEN_STATES, insert_layers, keep_statistics
 from nowcast.training.loss import balanced_loss
 from nowcast.training.module import OptimizationSettings
-from nowcast.training.protocol import check_frame_shape
 
 
 def measure_update_effects(
@@ -73,6 +72,11 @@ def measure_update_effects(
         )
     place = choose_device(device)
     description, content = read_checkpoint(checkpoint)
+    if optimizer == "adam" and not content.get("optimizer_states"):
+        raise InputError(
+            f"{checkpoint}: found no state of an optimizer, expected a checkpoint that training "
+            "wrote, or optimizer: sgd"
+        )
     if description.step_minutes != data.step_minutes:
         raise InputError(
             f"{checkpoint}: trained on steps of {description.step_minutes:g} minutes, "
@@ -92,7 +96,6 @@ def measure_update_effects(
         for layer in layers.values():
             layer.reset()
     store = data.open()
-    check_frame_shape(network, store)
     keep_statistics(network, checkpoint, description, store.path, store.shape)
     network.to(place).train()
     batches = _batches(data, seed, place)
@@ -139,8 +142,7 @@ def _optimizer(
     if kind == "sgd":
         return torch.optim.SGD(network.parameters(), lr=settings.learning_rate)
     optimizer = adam(network.parameters(), settings.learning_rate, settings.betas)
-    if saved := content.get("optimizer_states"):
-        optimizer.load_state_dict(saved[0])
+    optimizer.load_state_dict(content["optimizer_states"][0])
     for group in optimizer.param_groups:
         group["lr"] = settings.learning_rate
     return optimizer

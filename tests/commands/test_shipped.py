@@ -15,6 +15,10 @@ NAME = "convgru-5min"
 BASELINES = ("persistence", "optical flow", "optical flow with inflow")
 
 
+def test_it_comes_with_the_package():
+    assert NAME in shipped()
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_it_is_small_has_a_card_and_loads_by_its_name(name):
     assert (SHIPPED / f"{name}.safetensors").stat().st_size <= 8e6

@@ -67,7 +67,7 @@ def test_the_search_tries_the_papers_25_settings_on_validation_clips():
 
 def test_dependence_changes_one_setting_of_the_pretraining_at_a_time():
     plan = Plan((0,), tune_tops=(1, 10), tune_deltas=(1.0, 5.0), late_starts=(0,))
-    table = dependence_table(plan.one_at_a_time)
+    table = dependence_table(plan.one_at_a_time({"at": ["encoder.*"]}))
     wanted = {
         "P-Original": None,
         "P-MEmeL": Inhibition(),
@@ -83,6 +83,21 @@ def test_dependence_changes_one_setting_of_the_pretraining_at_a_time():
     assert table.split == "test"
     assert table.compared == tuple((name, "P-Original") for name in list(wanted)[1:])
     assert len({training.folder for training in found.values()}) == len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("layers", "changes"),
+    [
+        ({}, [{"late_start": 0}, {"neurons": "channel"}]),  # A layer's own late start is 1,000.
+        ({"late_start": 0}, [{"late_start": 1_000}, {"neurons": "channel"}]),
+        ({"neurons": "channel"}, [{"late_start": 0}, {"neurons": "element"}]),
+    ],
+)
+def test_dependence_leaves_out_what_all_layers_have_anyway(layers, changes):
+    plan = Plan((0,), tune_tops=(1,), tune_deltas=(1.0,), late_starts=(0, 1_000))
+    naive = [{"delta": 0.0}, {"delta": -1.0}]
+    expected = tuple(Inhibition(**change) for change in (*naive, *changes))
+    assert plan.one_at_a_time(layers) == expected
 
 
 def test_what_an_inhibition_leaves_open_is_as_in_all_layers():

@@ -12,11 +12,11 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from torch.nn import functional
 
 from nowcast.models.build import build_network
+from nowcast.models.distribution import with_values_of
 from nowcast.models.extrapolation import origins
 from nowcast.models.flow import Flow
 from nowcast.models.motion import estimate_motion
-from nowcast.models.network import SLOW, left_of_scales, with_values_of
-from nowcast.models.scales import split_scales
+from nowcast.models.scales import SLOW, left_of_scales
 from nowcast.models.settings import NetworkSettings
 
 SMALL = NetworkSettings(hidden=(4, 6, 6), features=(2, 6, 6), up_features=(2, 6, 6))
@@ -99,11 +99,15 @@ def test_with_decay_no_scale_grows(seed):
     torch.manual_seed(seed)
     torch.nn.init.normal_(net.forecaster.head[2].weight, std=30.0)
     frames = moving_rain(seed)
-    left = left_of_scales(net.predict(frames, 8))
-    assert left.min() >= 0
-    assert left.max() <= 1
-    expected = (left * split_scales(frames[:, -1])[:, None]).sum(2, keepdim=True)
-    torch.testing.assert_close(net(frames, 8), expected)
+    last = frames[0, -1, 0].double().numpy()
+    smoothed = [gaussian_filter(last, s, truncate=3, mode="nearest") for s in (1, 2, 4, 8)]
+    scales = -np.diff([last, *smoothed, np.zeros_like(last)], axis=0)
+    found = net(frames, 8).detach().numpy()[0, :, 0]
+    assert (found <= np.maximum(scales, 0).sum(0) + 1e-5).all()
+    assert (found >= np.minimum(scales, 0).sum(0) - 1e-5).all()
+    # At each place they are these scales, with the shares that the network gives.
+    shares = left_of_scales(net.predict(frames, 8)).detach().numpy()[0]
+    np.testing.assert_allclose(found, (shares * scales).sum(1), atol=1e-5)
 
 
 @pytest.mark.parametrize("forecasts", ["change", "decay"])
@@ -136,16 +140,31 @@ def test_a_head_sees_the_scales_that_decay():
     )
 
 
+@pytest.mark.parametrize("side", [SIDE, SIDE + 1])
 @pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
-def test_no_change_along_the_flow_is_the_last_frame_moved_on(recurrence):
-    """And what air from outside brings is what the edge has where it comes in."""
-    frames = torch.cat([moving_rain(1), moving_rain(2, x=-1.5, y=0.5)])
+def test_no_change_along_the_flow_is_the_last_frame_moved_on(recurrence, side):
+    """And air from outside brings what the edge has, whether the levels divide the grid or not."""
+    frames = torch.cat([moving_rain(1, side=side), moving_rain(2, x=-1.5, y=0.5, side=side)])
     found = silenced(recurrence=recurrence, forecasts="change", along_flow=True)(frames, 8)
     for sequence, forecast in zip(frames[:, :, 0].numpy(), found[:, :, 0], strict=True):
         motion = estimate_motion(sequence)
         for place, field in zip(origins(motion, 8), forecast.detach().numpy(), strict=True):
             exact = map_coordinates(sequence[-1], place[::-1], order=1, mode="nearest")
             np.testing.assert_allclose(field, exact, atol=2e-5)
+
+
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
+@pytest.mark.parametrize("head_sees_last", [False, True])
+def test_rain_that_comes_in_over_an_edge_comes_in_on_any_grid(recurrence, head_sees_last):
+    """From the east and the south, where a grid that the levels do not divide is filled up."""
+    seen = {"recurrence": recurrence, "head_sees_last": head_sees_last}
+    net = network(forecasts="decay", along_flow=True, keeps_distribution=True, **seen)
+    rows, columns = np.mgrid[:67, :71]
+    frames = [0.5 + 0.3 * np.sin((columns + 3 * t) / 5) * np.cos((rows + 2 * t) / 7)
+              for t in range(5)]  # fmt: skip
+    found = net.forecast(torch.from_numpy(np.array(frames)).float()[None, :, None], 8)
+    assert found[..., -15:, :].min() > 0.15
+    assert found[..., :, -20:].min() > 0.15
 
 
 def test_frames_are_moved_on_to_where_their_rain_is_at_last():
@@ -282,7 +301,7 @@ def test_the_distribution_of_the_last_frame_is_kept(recurrence):
     last = frames[0, -1].flatten().sort().values
     for smooth, sharp in zip(before[0], after[0], strict=True):
         torch.testing.assert_close(sharp.flatten().sort().values, last, rtol=0, atol=1e-6)
-        assert (sharp.flatten()[smooth.flatten().argsort()].diff() >= 0).all()
+        assert (sharp.flatten()[smooth.flatten().argsort(stable=True)].diff() >= 0).all()
 
 
 def test_along_the_flow_it_is_that_of_the_frame_moved_on():
@@ -294,6 +313,29 @@ def test_along_the_flow_it_is_that_of_the_frame_moved_on():
         torch.testing.assert_close(
             sharp.flatten().sort().values, reference.flatten().sort().values, rtol=0, atol=1e-6
         )
+
+
+def test_each_field_gets_the_values_of_its_own():
+    reference, forecast = torch.rand(2, 3, 4, 1, 5, 6, generator=torch.Generator().manual_seed(0))
+    found = with_values_of(reference, forecast)
+    for sample in range(3):
+        for time in range(4):
+            values = np.sort(reference[sample, time].numpy().ravel())
+            expected = values[forecast[sample, time].numpy().ravel().argsort().argsort()]
+            assert (found[sample, time].numpy().ravel() == expected).all()
+
+
+def test_forecasts_that_are_no_numbers_do_not_become_dry():
+    frames = moving_rain(22).float()
+    net = network(forecasts="decay", keeps_distribution=True)
+    with torch.no_grad():
+        net.forecaster.head[2].bias.fill_(torch.nan)
+    assert net.forecast(frames, 2).isnan().all()
+    one, other = torch.rand(2, 1, 1, 2, 3)
+    one[..., 0, 0] = torch.nan
+    both = with_values_of(torch.stack([other, other], 1), torch.stack([one, other], 1))
+    torch.testing.assert_close(both[:, 0], one, equal_nan=True)
+    torch.testing.assert_close(both[:, 1], other)
 
 
 def test_where_nothing_is_forecast_nothing_is_placed():

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from nowcast.errors import InputError
 from nowcast.method import NowcastMethod
+from nowcast.models.build import build_network
 from nowcast.models.convgru import ConvGRU
 from nowcast.models.encoder_forecaster import EncoderForecaster
 from nowcast.models.parts import Parts
@@ -198,14 +199,28 @@ def test_authors_weights_have_the_stated_variance_and_zero_biases():
     assert all((p == 0).all() for name, p in network.named_parameters() if name.endswith("bias"))
 
 
-def test_any_number_of_frames_and_any_sides_that_the_strides_fit():
+def test_any_number_of_frames_and_any_sides():
     torch.manual_seed(0)
     network = EncoderForecaster(SMALL)
-    for times, lead_times, height, width in ((1, 1, 30, 30), (7, 2, 30, 90), (5, 9, 60, 30)):
+    for times, lead_times, height, width in ((1, 1, 30, 30), (7, 2, 30, 90), (5, 9, 60, 7)):
         out = network(torch.rand(1, times, 1, height, width), lead_times)
         assert out.shape == (1, lead_times, 1, height, width)
-    with pytest.raises(InputError, match="100 × 60, expected sides that are multiples of 30"):
-        network(torch.rand(1, 5, 1, 100, 60), 1)
+
+
+@pytest.mark.parametrize("head_sees_last", [False, True])
+@pytest.mark.parametrize("recurrence", ["ConvGRU", "TrajGRU", "none"])
+def test_beyond_a_grid_that_the_levels_do_not_divide_it_is_dry(recurrence, head_sees_last):
+    """As beyond any grid; and the gradient of what is filled up goes nowhere."""
+    torch.manual_seed(0)
+    settings = replace(SMALL, recurrence=recurrence, head_sees_last=head_sees_last)
+    network = build_network(settings, 5, 3)
+    frames = torch.rand(2, 5, 1, 47, 60, requires_grad=True)
+    found, whole = network(frames, 3), network(functional.pad(frames, (0, 0, 0, 13)), 3)
+    assert found.shape == (2, 3, 1, 47, 60)
+    assert torch.equal(found, whole[..., :47, :])
+    gradients = torch.autograd.grad(found.sum(), frames)[0]
+    assert torch.equal(gradients, torch.autograd.grad(whole[..., :47, :].sum(), frames)[0])
+    assert (gradients != 0).any()
 
 
 def test_forecast_is_clipped_detached_and_keeps_the_mode():

@@ -176,7 +176,7 @@ def _fitting(
     return description, content
 
 
-def export(checkpoint: str | os.PathLike[str], out: Path) -> None:
+def export(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     """Write a checkpoint's weights and description as a file to pass on.
 
     MEmeL layers, which do nothing in forecasts, and the optimizer are left out.
@@ -190,7 +190,7 @@ def export(checkpoint: str | os.PathLike[str], out: Path) -> None:
     """
     found = load(checkpoint)
     weights = {f"{PREFIX}{name}": value for name, value in found.network.state_dict().items()}
-    write_weights(out, replace(found.description, inhibition=None).as_entry(), weights)
+    write_weights(Path(out), replace(found.description, inhibition=None).as_entry(), weights)
 
 
 def _read_port(state: dict[str, Any], path: Path) -> tuple[Description, dict[str, Any]]:

@@ -5,7 +5,7 @@ here; `motion` estimates it from frames.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nowcast.errors import InputError
 
 Inflow = Literal["dry", "edge"]
-"""What air from outside the grid brings: zero, or what the edge has where it comes in."""
+"""What air from outside the grid brings: zero, or what the edge has nearest to where it was."""
 
 
 def extrapolate(
@@ -40,8 +40,12 @@ def extrapolate(
         The field after 1, 2, … time steps, `(lead_times, y, x)`.
 
     Raises:
-        InputError: `motion` does not fit `field`.
+        InputError: `motion` does not fit `field`, or there is no such inflow.
     """
+    if inflow not in get_args(Inflow):
+        raise InputError(
+            f"extrapolation: found inflow {inflow!r}, expected {' or '.join(get_args(Inflow))}"
+        )
     if field.ndim != 2 or motion.shape != (2, *field.shape):
         raise InputError(
             f"extrapolation: found a field of shape {field.shape} with motion of shape "

@@ -17,8 +17,8 @@ class Flow:
     """Moves fields on along the motion of a batch of sequences, differentiably in the fields.
 
     Between pixels it is interpolated (bilinearly), once however far a field is moved; air from
-    outside the grid brings what the edge has where it came in. What that becomes with time, a
-    network learns; dry air from everywhere outside is what no weather has.
+    outside the grid brings what the edge has nearest to where the air was. What that becomes with
+    time, a network learns; dry air from everywhere outside is what no weather has.
 
     Args:
         origins: where the air at each pixel was 1, 2, … time steps before (batch, step, y, x, 2):

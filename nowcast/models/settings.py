@@ -60,7 +60,7 @@ class NetworkSettings:
             none: an untrained network is nearly persistence; or "decay", how fast each of the last
             frame's scales fades, at every place by itself. What cannot be forecast is smoothed
             away, as S-PROG does at one rate for all places (Seed, J. Appl. Meteor. 42, 2003),
-            and nothing grows: it cannot learn a few events by heart. An untrained one is nearly
+            and no scale grows: it cannot learn a few events by heart. An untrained one is nearly
             persistence.
         keeps_distribution: give each forecast the values of the last frame, along the flow those of
             that frame moved on, in the order of what was forecast ("probability matching", Ebert,
@@ -71,7 +71,7 @@ class NetworkSettings:
             moved on to the time of the last along the motion that optical flow finds in them, and
             what is forecast there is moved on to its own time: the network is left with growth,
             decay and what the motion does not explain. Unless it forecasts "frames", an untrained
-            one is nearly optical flow that takes what its edges have for what comes in over them.
+            one is nearly optical flow with inflow: what the edges have comes in over them.
     """
 
     recurrence: Recurrence = "ConvGRU"

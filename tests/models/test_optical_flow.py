@@ -309,6 +309,11 @@ def test_small_and_narrow_grids_have_motion_too(shape):
     assert np.median(np.hypot(motion[0] - 1, motion[1])) < 0.6
 
 
+def test_an_inflow_that_there_is_not_is_refused():
+    with pytest.raises(InputError, match="found inflow 'Dry', expected dry or edge"):
+        extrapolate(np.zeros((4, 5)), np.zeros((2, 4, 5)), 1, "Dry")
+
+
 def test_motion_of_another_grid_is_refused():
     with pytest.raises(InputError, match=r"\(2, 5, 6\)"):
         extrapolate(np.zeros((6, 5)), np.zeros((2, 5, 6)), 1)

@@ -26,13 +26,10 @@ from nowcast.radar.event_quantities import (
 from nowcast.radar.event_times import bounds_minutes, seconds_of, usable_frames
 from nowcast.radar.event_values import (
     decoded,
-    mask_impossible_rain,
-    mask_impossible_reflectivity,
+    rain_rate_of,
     valid_limits,
 )
 from nowcast.radar.events import (
-    HIGHEST_DBZ,
-    HIGHEST_RAIN_RATE_MM_H,
     MOST_PIXELS,
     Event,
     own_step_minutes,
@@ -115,18 +112,8 @@ class FieldReader:
                 for number in range(len(numbers)):
                     values = decoded(window[number], oddities)
                     values = np.transpose(values, [axis - 1 for axis in order])
-                    yield self._rain_rate(np.flip(values, self.flipped), oddities)
-
-    def _rain_rate(
-        self, values: NDArray[np.float64], oddities: Counter[str]
-    ) -> NDArray[np.float64]:
-        if self.relation is not None:
-            mask_impossible_reflectivity(values, oddities)
-            rate = self.relation.dbz_to_rain_rate(np.minimum(values, HIGHEST_DBZ))
-        else:
-            rate = values * self.to_mm_h
-            mask_impossible_rain(rate, oddities)
-        return np.minimum(rate, HIGHEST_RAIN_RATE_MM_H)
+                    values = np.flip(values, self.flipped)
+                    yield rain_rate_of(values, self.relation, self.to_mm_h, oddities)
 
     def _windows(self, frame_bytes: int) -> Iterator[tuple[int, ...]]:
         """The frames in runs that are read at once; a run ends where a chunk does, if it can."""

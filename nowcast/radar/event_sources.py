@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from nowcast.errors import InputError
+from nowcast.radar.composite_series import holds_composites, open_composites
 from nowcast.radar.event_fields import open_field
 from nowcast.radar.event_files import is_zarr
 from nowcast.radar.events import Event, EventFrames, at_step, frames_of
@@ -24,12 +25,13 @@ def open_event(
     """Read what an event says of itself, without its frames.
 
     Args:
-        path: a NetCDF-4 file, a Zarr store (a folder, or a zip of one), or a folder of images.
+        path: a NetCDF-4 file, a Zarr store (a folder, or a zip of one), or a folder of files with
+            a frame each: composites as services issue them (`composite_files`), or images.
         step_minutes: the time step wanted; None takes the event's own.
         subsample: whether a step that is a multiple of the event's is accepted; then frames are
             taken at that step from the first one on.
         variable: as in `event_fields.open_field`.
-        relation: as there, and for images of reflectivity.
+        relation: as there, and for images and composites of reflectivity.
         accumulation_minutes: as there.
         images: how a folder of images is read.
 
@@ -41,12 +43,15 @@ def open_event(
         raise InputError(f"{os.fspath(path)}: found an address, expected a file or folder here")
     path = Path(path)
     if path.is_dir() and not is_zarr(path):
-        if images is None or images.pattern is None:
+        if images is not None and images.pattern is not None:
+            event = open_images(path, images, relation)
+        elif holds_composites(path):
+            event = open_composites(path, relation)
+        else:
             raise InputError(
-                f"{path}: found a folder that is no Zarr store, expected one, or a folder of "
-                "images with the pattern of their names"
+                f"{path}: found a folder that is no Zarr store and holds no composites, expected "
+                "one, or a folder of images with the pattern of their names"
             )
-        event = open_images(path, images, relation)
     else:
         event = open_field(path, variable, relation, accumulation_minutes)
     return event if step_minutes is None else at_step(event, step_minutes, subsample)

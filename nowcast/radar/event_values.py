@@ -1,7 +1,7 @@
 """Packed numbers of an event's field to physical values: what is missing, not valid, impossible.
 
 CF's rules for packed and missing values (CF Conventions, sections 2.5.1 and 8.1) are xarray's; the
-valid range, which xarray leaves alone, is here. Rain rate is made of the values in `event_fields`.
+valid range, which xarray leaves alone, is here, and so is how values become rain rate.
 """
 
 from collections import Counter
@@ -13,6 +13,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
+from nowcast.radar.events import HIGHEST_DBZ, HIGHEST_RAIN_RATE_MM_H
+from nowcast.radar.units import ZRRelation
 
 HIGHEST_POSSIBLE_MM_H = 1e4
 """It has never rained so much; NetCDF's own fill value of numbers never written is far more."""
@@ -79,6 +81,29 @@ def decoded(frame: xr.Variable, oddities: Counter[str]) -> NDArray[np.float64]:
     if outside is not None:
         _mask(values, outside & ~np.isnan(values), _OUTSIDE, oddities)
     return values
+
+
+def rain_rate_of(
+    values: NDArray[np.float64],
+    relation: ZRRelation | None,
+    to_mm_h: float,
+    oddities: Counter[str],
+) -> NDArray[np.float64]:
+    """Rain rate in mm/h, at most `HIGHEST_RAIN_RATE_MM_H`; NaN = not observed.
+
+    Args:
+        values: (y, x), of reflectivity in dBZ or of rain; what cannot be becomes NaN in place.
+        relation: the Z–R relation of reflectivity; None for rain.
+        to_mm_h: what rain is multiplied by.
+        oddities: counts what cannot be.
+    """
+    if relation is not None:
+        mask_impossible_reflectivity(values, oddities)
+        rate = relation.dbz_to_rain_rate(np.minimum(values, HIGHEST_DBZ))
+    else:
+        rate = values * to_mm_h
+        mask_impossible_rain(rate, oddities)
+    return np.minimum(rate, HIGHEST_RAIN_RATE_MM_H)
 
 
 def mask_impossible_reflectivity(

@@ -13,7 +13,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@# pysteps is built from source: without a C compiler everything else still works.
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pysteps]' || \
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pysteps,radar]' || \
 		echo 'pysteps could not be installed (is there a C compiler?): its methods and tests are left out'
 	touch $@
 

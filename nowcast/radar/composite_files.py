@@ -7,11 +7,13 @@ before anything is decoded.
 """
 
 import gzip
+import io
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -109,10 +111,9 @@ def _format_of(path: Path) -> _Format | None:
 
 def _needs(package: str) -> ModuleType:
     """A package of the extra `radar`."""
-    from importlib import import_module
-
     try:
-        return import_module(package)
+        with redirect_stdout(io.StringIO()):  # pysteps says where its configuration lies.
+            return import_module(package)
     except ImportError:
         raise InputError(
             f"found a file that {package.partition('.')[0]} reads, which is not installed: "
@@ -152,12 +153,15 @@ def _grid(metadata: dict[str, Any], shape: tuple[int, int]) -> Grid:
 
 
 def _hdf5_format(path: Path) -> _Format | None:
-    with h5py.File(path, "r") as file:
-        if "ODIM" in _text(file.attrs.get("Conventions", "")) or "what" in file:
-            return _Format("ODIM HDF5", _odim_second, _read_odim)
-        if "overview" in file and "image1" in file:
-            return _Format("KNMI HDF5", _knmi_second, _read_knmi)
-    return None
+    try:
+        with h5py.File(path, "r") as file:
+            if "ODIM" in _text(file.attrs.get("Conventions", "")) or "what" in file:
+                return _Format("ODIM HDF5", _odim_second, _read_odim)
+            if "overview" in file and "image1" in file:
+                return _Format("KNMI HDF5", _knmi_second, _read_knmi)
+            return None
+    except OSError:  # Damaged: reading it says how.
+        return _Format("HDF5", _odim_second, _read_odim)
 
 
 def _text(value: Any) -> str:

@@ -95,8 +95,8 @@ def check_alike(composite: Composite, quantity: Quantity, grid: Grid) -> None:
             f"{composite.path}: found {found.shape[0]} × {found.shape[1]} pixels, expected "
             f"{grid.shape[0]} × {grid.shape[1]} as in the first file"
         )
-    ends = [(g.west, g.north, g.x[-1], g.y[-1]) for g in (found, grid)]
-    off = np.abs(np.subtract(*ends)).max() > 0.1 * min(grid.width, grid.height)
+    off = np.max(np.abs([found.x - grid.x])) > 0.1 * grid.width
+    off |= np.max(np.abs([found.y - grid.y])) > 0.1 * grid.height
     if off or found.projection != grid.projection:
         raise InputError(f"{composite.path}: found another grid than in the first file")
 

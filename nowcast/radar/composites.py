@@ -19,7 +19,7 @@ class Grid:
     """Where the pixels of a field lie.
 
     Attributes:
-        projection: PROJ string, of which `x` and `y` are coordinates.
+        projection: PROJ string or WKT, of which `x` and `y` are coordinates.
         units: of `x` and `y`, "m" or "degrees".
         west: x of the centres of the first column; north: y of those of the first row.
         width: of a pixel; height: of a pixel, both above 0.
@@ -35,14 +35,14 @@ class Grid:
     shape: tuple[int, int]
 
     @property
-    def x(self) -> NDArray[np.float64]:
+    def x(self) -> NDArray[np.floating]:
         """Centres of the columns, from west to east."""
-        return self.west + self.width * np.arange(self.shape[1])
+        return self.west + self.width * np.arange(self.shape[1], dtype=np.float64)
 
     @property
-    def y(self) -> NDArray[np.float64]:
+    def y(self) -> NDArray[np.floating]:
         """Centres of the rows, from north to south."""
-        return self.north - self.height * np.arange(self.shape[0])
+        return self.north - self.height * np.arange(self.shape[0], dtype=np.float64)
 
     @property
     def spacing_km(self) -> float | None:

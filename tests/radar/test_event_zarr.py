@@ -135,7 +135,7 @@ def test_what_is_no_event_is_refused_by_name(tmp_path, monkeypatch):
         archive.writestr("e.zarr/zarr.json", "{}")
     for place, found in (
         ("s3://rain/e.zarr", "^s3://rain/e.zarr: found an address"),
-        (tmp_path / "empty", "empty: found a folder that is no Zarr store"),
+        (tmp_path / "empty", "empty: found a folder that is no Zarr store and holds no comp"),
         (tmp_path / "none", "none: no such file"),
         (wrong, "without a Zarr group at its root"),
     ):

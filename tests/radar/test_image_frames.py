@@ -167,7 +167,10 @@ def test_an_image_that_changes_or_another_legend_makes_another_store(tmp_path):
         ({"mm_h_per_level": 1, "pixel_km": 0}, "pixel_km: found 0"),
         ({"dbz_per_level": 1}, "found dbz_per_level without dbz_at_zero"),
         ({"dbz_per_level": 1, "dbz_at_zero": 0}, "found dbz_per_level without zr_a and zr_b"),
-        ({"pattern": None, "mm_h_per_level": 1}, "a: found a folder that is no Zarr store"),
+        (
+            {"pattern": None, "mm_h_per_level": 1},
+            "a: found a folder that is no Zarr store and holds no comp",
+        ),
     ],
 )
 def test_settings_that_leave_open_what_a_pixel_means_are_refused(tmp_path, changes, found):

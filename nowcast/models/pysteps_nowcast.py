@@ -165,7 +165,8 @@ class PystepsNowcast:
         # What pysteps raises in its statistics is of these kinds (LinAlgError is a ValueError). A
         # cascade level that does not change is singular or not stationary as sums are rounded.
         except (ValueError, IndexError, RuntimeError) as error:
-            if self.name == "extrapolation":
+            expected = not isinstance(error, RuntimeError) or "nonstationary" in str(error)
+            if self.name == "extrapolation" or not expected:
                 raise
             reason = f"{FAILED} ({one_line(error)})"
         self._fill_extrapolated(pixels, rates, motion)

@@ -82,10 +82,14 @@ def test_network_equals_the_plain_restatement(settings):
     torch.testing.assert_close(found, plainly(network, frames), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("forecasts", ["frames", "change", "decay"])
 @pytest.mark.parametrize(("input_frames", "lead_times"), [(5, 2), (2, 5)])
-def test_beyond_its_lead_times_it_forecasts_from_its_own_forecasts(input_frames, lead_times):
+def test_beyond_its_lead_times_it_forecasts_from_its_own_forecasts(
+    input_frames, lead_times, forecasts
+):
     torch.manual_seed(1)
-    network = ConvolutionalNetwork(SMALL, input_frames, lead_times).double()
+    settings = replace(SMALL, forecasts=forecasts)
+    network = ConvolutionalNetwork(settings, input_frames, lead_times).double()
     frames = torch.rand(2, input_frames, 1, 30, 30, dtype=torch.float64) * 3
     frames.requires_grad_()
     known, expected = frames, []
@@ -93,7 +97,7 @@ def test_beyond_its_lead_times_it_forecasts_from_its_own_forecasts(input_frames,
         go = network(known[:, -input_frames:], lead_times)
         expected += list(go.unbind(1))
         known = torch.cat([known, go.clamp(0, 1)], dim=1)
-    assert any((frame < 0).any() for frame in expected)
+    assert any((frame < 0).any() or (frame > 1).any() for frame in expected)
     for asked in (1, lead_times, 7):
         found = network(frames, asked)
         torch.testing.assert_close(

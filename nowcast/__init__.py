@@ -14,9 +14,10 @@ __version__ = _version("nowcast")
 _HOME_OF = {
     "load": "nowcast.inference",
     "forecast": "nowcast.inference",
+    "read_frames": "nowcast.radar.event_arrays",
 }
 
-__all__ = ["InputError", "__version__", "forecast", "load"]
+__all__ = ["InputError", "__version__", "forecast", "load", "read_frames"]
 
 
 def __getattr__(name: str) -> Any:

@@ -167,6 +167,7 @@ def open_composites(folder: Path, relation: ZRRelation | None) -> Event:
             **({"accumulation_minutes": first.minutes} if first.minutes else {}),
         },
         reader=CompositeReader(folder, first.quantity, first.grid, used, files),
+        coordinates=first.grid.coordinates(),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from nowcast.radar.event_quantities import Quantity
@@ -43,6 +44,21 @@ class Grid:
     def y(self) -> NDArray[np.floating]:
         """Centres of the rows, from north to south."""
         return self.north - self.height * np.arange(self.shape[0], dtype=np.float64)
+
+    def coordinates(self) -> dict[str, xr.Variable]:
+        """CF coordinates y and x, and the grid mapping `crs` (CF conventions, 5.6)."""
+        import pyproj
+
+        names = ("projection_y_coordinate", "projection_x_coordinate")
+        units = ("m", "m")
+        if self.units == "degrees":
+            names, units = ("latitude", "longitude"), ("degrees_north", "degrees_east")
+        axes = {
+            axis: xr.Variable(axis, values, {"standard_name": name, "units": unit})
+            for axis, values, name, unit in zip("yx", (self.y, self.x), names, units, strict=True)
+        }
+        mapping = pyproj.CRS.from_user_input(self.projection).to_cf()
+        return {**axes, "crs": xr.Variable((), np.int32(0), mapping)}
 
     @property
     def spacing_km(self) -> float | None:

@@ -204,6 +204,7 @@ def open_field(
                 frames_per_chunk=int(chunks[0]),
                 numbers=tuple(numbers.tolist()),
             ),
+            coordinates=_coordinates(dataset, field, flipped),
         )
 
 
@@ -219,10 +220,27 @@ def _relation(attributes: Mapping[str, Any], stated: ZRRelation | None) -> ZRRel
     return stated
 
 
+def _coordinates(
+    dataset: xr.Dataset, field: xr.DataArray, flipped: tuple[int, ...]
+) -> dict[str, xr.Variable]:
+    """Those of the axes as frames are read, row 0 north, and the grid mapping."""
+    found = {}
+    for axis, name in enumerate(field.dims[1:]):
+        variable = field.coords[name].variable.to_base_variable().load()
+        found[str(name)] = variable[::-1] if axis in flipped else variable
+    name, mapping = _grid_mapping(dataset, field)
+    return found if mapping is None else {**found, name: mapping.load()}
+
+
+def _grid_mapping(dataset: xr.Dataset, field: xr.DataArray) -> tuple[str, xr.Variable | None]:
+    said = {**field.encoding, **field.attrs}.get("grid_mapping", "crs")
+    name = str(said).partition(":")[0].strip()
+    return name, dataset.variables.get(name)
+
+
 def _described(dataset: xr.Dataset, field: xr.DataArray) -> dict[str, Any]:
     """Source, licence and projection, as JSON knows them."""
-    name = {**field.encoding, **field.attrs}.get("grid_mapping", "crs")
-    mapping = dataset.variables.get(str(name).partition(":")[0].strip())
+    _, mapping = _grid_mapping(dataset, field)
     projection = {} if mapping is None else mapping.attrs
     return {
         key: value if isinstance(value, str) else np.asarray(value).squeeze().tolist()

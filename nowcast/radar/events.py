@@ -8,11 +8,12 @@ and rain rate becomes pixel value with HKO-7's. Not observed is NaN in mm/h and 
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from nowcast.errors import InputError
@@ -68,6 +69,8 @@ class Event:
         grid_spacing_km: side of a pixel; None where pixels are not squares of a stated length.
         metadata: source, licence, projection and the like.
         reader: its frames.
+        coordinates: of the frames' axes, y before x, and after them the grid mapping, if any, by
+            their names; nothing where the source tells none.
     """
 
     path: Path
@@ -77,6 +80,7 @@ class Event:
     grid_spacing_km: float | None
     metadata: Mapping[str, Any]
     reader: FrameReader
+    coordinates: Mapping[str, xr.Variable] = field(default_factory=dict)
 
 
 class EventFrames(NamedTuple):

@@ -95,9 +95,9 @@ def check_alike(composite: Composite, quantity: Quantity, grid: Grid) -> None:
             f"{composite.path}: found {found.shape[0]} × {found.shape[1]} pixels, expected "
             f"{grid.shape[0]} × {grid.shape[1]} as in the first file"
         )
-    off = np.max(np.abs([found.x - grid.x])) > 0.1 * grid.width
-    off |= np.max(np.abs([found.y - grid.y])) > 0.1 * grid.height
-    if off or found.projection != grid.projection:
+    fits = np.allclose(found.x, grid.x, rtol=0, atol=0.1 * grid.width)
+    fits &= np.allclose(found.y, grid.y, rtol=0, atol=0.1 * grid.height)
+    if not fits or found.projection != grid.projection:
         raise InputError(f"{composite.path}: found another grid than in the first file")
 
 

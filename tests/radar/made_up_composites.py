@@ -12,7 +12,7 @@ def write_odim(path, values, minutes=0, quantity="RATE", accumulated=None, **cha
     """ODIM HDF5 of 2 km pixels: NaN is nodata, −inf undetect, others 0.5 · level − 32 or as such.
 
     It ends so many `minutes` after 2020-06-01 00:00 UTC, and begins `accumulated` minutes before;
-    `object` and `zr` may be others than usual.
+    `object`, `zr` and `west`, in metres, may be others than usual.
     """
     import pyproj
 
@@ -22,10 +22,9 @@ def write_odim(path, values, minutes=0, quantity="RATE", accumulated=None, **cha
     times = [str(end.astype("datetime64[s]"))[11:].replace(":", "") for end in ends]
     rows, columns = values.shape
     inverse = pyproj.Proj(PROJECTION)
-    corners = {
-        "LL": (0, 0), "UL": (0, 2000 * rows), "LR": (2000 * columns, 0),
-        "UR": (2000 * columns, 2000 * rows),
-    }  # fmt: skip
+    west = changes.get("west", 0)
+    east, north = west + 2000 * columns, 2000 * rows
+    corners = {"LL": (west, 0), "UL": (west, north), "LR": (east, 0), "UR": (east, north)}
     with h5py.File(path, "w") as file:
         file.attrs["Conventions"] = np.bytes_("ODIM_H5/V2_3")
         what = file.create_group("what").attrs

@@ -162,6 +162,10 @@ def another_grid(path):
     write_odim(path / "z", RAIN[:, :3], 10)
 
 
+def another_place(path):
+    write_odim(path / "z", RAIN, 10, west=500)
+
+
 def another_quantity(path):
     write_odim(path / "z", RAIN, 10, "ACRR", accumulated=5)
 
@@ -175,6 +179,7 @@ def truncated(path):
     [
         (twice, "z: found the same time as in a, expected one file per time"),
         (another_grid, "z: found 2 × 3 pixels, expected 2 × 4 as in the first file"),
+        (another_place, "z: found another grid than in the first file"),
         (another_quantity, "z: found rain amount, expected rain rate"),
         (truncated, "z: cannot be read as HDF5"),
         (lambda path: (path / "b").unlink(), "found one time, expected a time step"),

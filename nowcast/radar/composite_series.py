@@ -6,7 +6,7 @@ What a file holds is read in `composite_files`.
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -101,18 +101,25 @@ def check_alike(composite: Composite, quantity: Quantity, grid: Grid) -> None:
         raise InputError(f"{composite.path}: found another grid than in the first file")
 
 
-def holds_composites(folder: Path) -> bool:
-    """Whether any file of a folder, at any depth, is a composite."""
-    return any(is_composite(path) for path in _files_in(folder))
+def composites_in(folder: Path) -> list[Path]:
+    """The composites among the files of a folder, at any depth; others are counted in the log."""
+    files = list(_files_in(folder))
+    found = [path for path in files if is_composite(path)]
+    others = sorted({*files} - {*found})
+    if found and others:
+        log.info(
+            "%s: passed over %d files that are no composites, such as %s",
+            *(folder, len(others), others[0].relative_to(folder).as_posix()),
+        )
+    return found
 
 
-def open_composites(folder: Path, relation: ZRRelation | None) -> Event:
-    """Find the frames of a folder, and read the first of them, whose grid all must have.
-
-    Files that are no composites are passed over, and counted in the log.
+def open_composites(folder: Path, paths: Iterable[Path], relation: ZRRelation | None) -> Event:
+    """Put composites in order, and read the first, whose grid all must have.
 
     Args:
-        folder: where the files lie, at any depth.
+        folder: that the event is called by; the files lie in it, at any depth.
+        paths: of the files, in any order.
         relation: the Z–R relation of reflectivity whose files do not tell it.
 
     Raises:
@@ -120,11 +127,7 @@ def open_composites(folder: Path, relation: ZRRelation | None) -> Event:
             not known.
     """
     found: dict[int, DatedComposite] = {}
-    others = []
-    for path in _files_in(folder):
-        if not is_composite(path):
-            others.append(path.relative_to(folder).as_posix())
-            continue
+    for path in paths:
         second, status = second_of(path), path.stat()
         if second in found:
             raise InputError(
@@ -133,11 +136,6 @@ def open_composites(folder: Path, relation: ZRRelation | None) -> Event:
             )
         below = path.relative_to(folder).as_posix()
         found[second] = DatedComposite(second, below, status.st_size, status.st_mtime_ns)
-    if others:
-        log.info(
-            "%s: passed over %d files that are no composites, such as %s",
-            *(folder, len(others), min(others)),
-        )
     files = tuple(found[second] for second in sorted(found))
     first = read_composite(folder / files[0].name)
     used = None

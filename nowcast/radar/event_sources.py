@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from nowcast.errors import InputError
-from nowcast.radar.composite_series import holds_composites, open_composites
+from nowcast.radar.composite_series import composites_in, open_composites
 from nowcast.radar.event_fields import open_field
 from nowcast.radar.event_files import is_zarr
 from nowcast.radar.events import Event, EventFrames, at_step, frames_of
@@ -45,8 +45,8 @@ def open_event(
     if path.is_dir() and not is_zarr(path):
         if images is not None and images.pattern is not None:
             event = open_images(path, images, relation)
-        elif holds_composites(path):
-            event = open_composites(path, relation)
+        elif files := composites_in(path):
+            event = open_composites(path, files, relation)
         else:
             raise InputError(
                 f"{path}: found a folder that is no Zarr store and holds no composites, expected "

@@ -61,6 +61,24 @@ def test_fewer_frames_than_wanted_are_refused(tmp_path):
             nowcast.read_frames(path, wanted)
 
 
+def test_composites_may_be_named_one_by_one(tmp_path):
+    pytest.importorskip("pyproj")
+    pytest.importorskip("pysteps.io.importers")
+    for number, minutes in enumerate((10, 0, 5)):
+        (tmp_path / f"{number}").mkdir()
+        write_odim(tmp_path / f"{number}/frame", np.full((3, 4), float(minutes)), minutes)
+    files = sorted(tmp_path.glob("*/frame"))
+    frames = nowcast.read_frames(files)
+    assert frames[:, 0, 0].to_numpy().tolist() == [0, 5, 10]
+    xr.testing.assert_identical(frames, nowcast.read_frames(tmp_path))
+    xr.testing.assert_identical(nowcast.read_frames(map(str, files[1:])), frames[:2])
+    with pytest.raises(InputError, match="found no files"):
+        nowcast.read_frames([])
+    (tmp_path / "text").write_text("rain")
+    with pytest.raises(InputError, match="text: found no radar composite"):
+        nowcast.read_frames([*files, tmp_path / "text"])
+
+
 def test_composites_have_their_projection(tmp_path):
     pyproj = pytest.importorskip("pyproj")
     pytest.importorskip("pysteps.io.importers")

@@ -47,8 +47,11 @@ class _Format(NamedTuple):
 
 
 def is_composite(path: Path) -> bool:
-    """Whether a file is of one of these formats, damaged or not."""
-    return _format_of(path) is not None
+    """Whether a file is there and of one of these formats, damaged or not."""
+    try:
+        return _format_of(path) is not None
+    except (InputError, OSError):  # Gone since it was listed, or not to be read.
+        return False
 
 
 def second_of(path: Path) -> int:

@@ -304,6 +304,7 @@ def test_what_is_no_composite_is_said(tmp_path):
     (tmp_path / "a").write_text("rain")
     with pytest.raises(InputError, match="a: found no radar composite, expected ODIM or KNMI"):
         read_composite(tmp_path / "a")
+    assert not is_composite(tmp_path / "none")
     with pytest.raises(InputError, match="none: no such file"):
         read_composite(tmp_path / "none")
     (tmp_path / "b").write_bytes(b"GRIB" + bytes(200))

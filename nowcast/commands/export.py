@@ -1,6 +1,7 @@
 """`export`: a trained network as a file to pass on."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from jsonargparse import Namespace
 
@@ -16,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def act(given: Namespace) -> None:
         settings = parser.instantiate(given)
         export(settings.checkpoint, settings.out)
-        size = settings.out.stat().st_size / 1e6
+        size = Path(settings.out).stat().st_size / 1e6
         print(f"{settings.out}: {size:.2f} MB; nowcast.load and --checkpoints take it")
 
     return run(parser, act, arguments)

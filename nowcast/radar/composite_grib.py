@@ -1,0 +1,60 @@
+"""MRMS's rain rate in GRIB2, through pysteps' importer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nowcast.errors import InputError
+from nowcast.radar.composite_parts import CompositeFormat, check_shape, grid_of_corners, needed
+from nowcast.radar.composites import Composite
+
+_PRECIPITATION_RATE = (209, 6, 1)
+"""Discipline, category and number of MRMS's PrecipRate."""
+
+
+@contextmanager
+def _grib(path: Path) -> Iterator[Any]:
+    with needed("pygrib").open(str(path)) as file:
+        messages = list(islice(file, 2))
+        if len(messages) != 1:
+            raise InputError("found several fields or none, expected one")
+        message = messages[0]
+        names = ("discipline", "parameterCategory", "parameterNumber")
+        found = tuple(int(message[name]) for name in names)
+        if found != _PRECIPITATION_RATE:
+            raise InputError(
+                f"found the parameter {found}, expected {_PRECIPITATION_RATE}, PrecipRate of MRMS"
+            )
+        yield message
+
+
+def _grib_second(path: Path) -> int:
+    with _grib(path) as message:
+        return int(message.validDate.replace(tzinfo=UTC).timestamp())
+
+
+def _read_grib(path: Path) -> Composite:
+    importers = needed("pysteps.io.importers")
+    second = _grib_second(path)
+    with _grib(path) as message:
+        check_shape((int(message["Nj"]), int(message["Ni"])))
+    values, _, metadata = importers.import_mrms_grib(str(path), window_size=1)
+    values = np.where(values < 0, np.float32(np.nan), values)
+    return Composite(
+        path,
+        second,
+        values,
+        "rain rate",
+        None,
+        None,
+        grid_of_corners(metadata, values.shape),
+        "NOAA/NSSL",
+    )
+
+
+MRMS = CompositeFormat("MRMS GRIB2", _grib_second, _read_grib)

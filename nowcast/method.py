@@ -4,7 +4,7 @@ Persistence, optical flow, the networks, foreign packages and files of forecasts
 made are all used through these; none of them inherits from anything here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -48,6 +48,23 @@ class EnsembleMethod(NowcastMethod, Protocol):
         Returns:
             Forecast pixel values, `(batch, member, lead_times, 1, y, x)`, on the device of
             `frames`.
+        """
+        ...
+
+
+@runtime_checkable
+class MemberByMember(EnsembleMethod, Protocol):
+    """An ensemble that need not hold all its members at once."""
+
+    def each_member(self, frames: torch.Tensor, lead_times: int) -> Iterator[torch.Tensor]:
+        """Forecast the frames that follow, member after member.
+
+        Args:
+            frames: as for `forecast`.
+            lead_times: as for `forecast`.
+
+        Yields:
+            Forecast pixel values of a member, `(batch, lead_times, 1, y, x)`, as of `forecast`.
         """
         ...
 

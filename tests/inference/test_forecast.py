@@ -1,6 +1,7 @@
 """Units, time, grid and coverage on the way from frames to forecast and back."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -9,13 +10,17 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nowcast
 from nowcast.errors import InputError
-from nowcast.inference import forecast, load
+from nowcast.inference import load
 from nowcast.models.checkpoint import KEY, PREFIX, Description, TrainedNetwork
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
 from nowcast.models.optical_flow import OpticalFlow
 from nowcast.models.persistence import Persistence
 from nowcast.radar.units import ZRRelation
+
+# What is missing because the air moves is tested apart.
+forecast = functools.partial(nowcast.forecast, coverage="stays")
 
 START = np.datetime64("2020-06-01T12:00", "ns")
 
@@ -116,26 +121,19 @@ def test_forecast_pixel_values_outside_of_0_to_1_are_clipped_and_0_is_dry(pixel,
     np.testing.assert_allclose(result["rain_rate"], as_rain_rate(counted_as), rtol=3e-6)
 
 
-def test_what_no_frame_covers_is_missing_and_the_rest_enters_as_dry():
+def test_what_the_last_frame_does_not_cover_is_missing_and_enters_as_dry():
     rates = rain()
     rates[:, 0, 0] = np.nan
-    rates[:, 0, 1] = -1.0
-    rates[1:, 0, 2] = np.nan
+    rates[-1, 0, 1] = -1.0
+    rates[:-1, 0, 2] = np.nan
     method = Constant(0.5)
     result = forecast(method, as_frames(rates), 2)["rain_rate"].to_numpy()
     assert np.isnan(result[:, 0, :2]).all()
     assert np.isnan(result).sum() == 4
-    assert (method.seen[0, :, 0, 0, :2] == 0).all()
-    assert (method.seen[0, 1:, 0, 0, 2] == 0).all()
-    assert method.seen[0, 0, 0, 0, 2] > 0
-
-
-def test_coverage_outside_of_the_frames_used_does_not_count():
-    rates = rain(frames=7)
-    rates[2:, 4, 5] = np.nan
-    result = forecast(trained(), as_frames(rates), 1)["rain_rate"].to_numpy()
-    assert np.isnan(result[:, 4, 5]).all()
-    assert np.isnan(result).sum() == 1
+    assert (method.seen[0, :, 0, 0, 0] == 0).all()
+    assert (method.seen[0, :-1, 0, 0, 2] == 0).all()
+    assert (method.seen[0, :-1, 0, 0, 1] > 0).all()
+    assert method.seen[0, -1, 0, 0, 2] > 0
 
 
 def test_a_network_forecasts_what_it_makes_of_the_pixel_values():
@@ -220,20 +218,30 @@ def test_coordinates_and_grid_mapping_survive_a_netcdf_file(tmp_path):
         np.testing.assert_array_equal(read["y"], y)
 
 
-def uneven(frames):
+def late(frames):
     times = frames["time"].to_numpy().copy()
-    times[-1] += np.timedelta64(6, "m")
+    times[-1] += np.timedelta64(12, "m")
     return frames.assign_coords(time=times)
 
 
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        (as_frames(rain(), step_minutes=5), "found steps of 5 minutes, .* trained on 6"),
-        (as_frames(rain(frames=4)), "found 4, the network needs at least 5"),
+        (
+            as_frames(rain(), step_minutes=5),
+            "to .*12:20:00, .* needs 5 at steps of 6 minutes",
+        ),
+        (as_frames(rain(frames=4)), "found 4 from 2020-06-01T12:00:00 to .* needs 5 at"),
         (as_frames(rain(), "mm"), "found units 'mm', expected one of mm h-1"),
         (as_frames(rain()).drop_attrs(), "found units None"),
-        (uneven(as_frames(rain())), "found 12 minutes from 2020-06-01T12:18:00 on and 6 before"),
+        (
+            late(as_frames(rain())),
+            "found none for 18 minutes from .*12:18:00 on, .* of 15",
+        ),
+        (
+            as_frames(np.where(np.arange(5) < 4, 1.0, np.nan)[:, None, None] * rain()),
+            "found nothing observed in the last one, of 2020-06-01T12:24:00",
+        ),
         (as_frames(rain()).isel(time=slice(None, None, -1)), "expected strictly increasing"),
         (as_frames(rain()).drop_vars("time"), "found no coordinate as time, expected datetime64"),
         (as_frames(rain()).assign_coords(time=range(5)), "found int64 as time"),

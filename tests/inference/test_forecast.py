@@ -306,3 +306,43 @@ def test_optical_flow_on_real_rain_keeps_its_amount_and_beats_persistence(shared
 
     # Half an hour ahead, on a rain band that moves.
     assert csi(flow) > csi(persistence) + 0.1
+
+
+class Members:
+    """An ensemble of three: 1, 2 and 4 mm/h everywhere."""
+
+    def forecast(self, frames, lead_times):
+        raise AssertionError("the mean is counted from the members, once")
+
+    def forecast_members(self, frames, lead_times):
+        pixels = (torch.tensor([1.0, 2.0, 4.0]).log10() * 15.6 + 10 * np.log10(58.53) + 10) / 70
+        pixels = pixels[None, :, None, None, None, None]
+        return pixels.expand(1, 3, lead_times, 1, *frames.shape[-2:])
+
+
+def test_an_ensemble_tells_the_probability_that_thresholds_are_reached():
+    frames = as_frames(rain())
+    frames[-1, 3, 4] = np.nan
+    result = forecast(Members(), frames, 2, thresholds_mm_h=[0.5, 1.5, 3.0, 5.0])
+    probability = result["exceedance_probability"]
+    assert probability.dims == ("threshold", "lead_time", "y", "x")
+    assert (probability.dtype, probability.attrs["units"]) == (np.float32, "1")
+    assert result["threshold"].to_numpy().tolist() == [0.5, 1.5, 3.0, 5.0]
+    np.testing.assert_allclose(probability[:, 0, 0, 0], [1, 2 / 3, 1 / 3, 0], rtol=1e-6)
+    assert np.isnan(probability[:, :, 3, 4]).all()
+    assert np.isnan(probability).sum() == 4 * 2
+    np.testing.assert_allclose(result["rain_rate"][:, 0, 0], 7 / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "thresholds", "message"),
+    [
+        (Persistence(), [1.0], "found Persistence, which is no ensemble"),
+        (Members(), [2.0, 1.0], r"found \(2.0, 1.0\), expected rain rates above 0 that increase"),
+        (Members(), [1.0, 1.0], "that increase"),
+        (Members(), [0.0], "above 0"),
+    ],
+)
+def test_thresholds_that_make_no_sense_are_refused(model, thresholds, message):
+    with pytest.raises(InputError, match=message):
+        forecast(model, as_frames(rain()), 1, thresholds_mm_h=thresholds)

@@ -91,3 +91,8 @@ class IssuedForecasts(Protocol):
             InputError: a forecast is not there.
         """
         ...
+
+
+def method_name(method: NowcastMethod) -> str:
+    """By which a method's forecasts are known: the name that it has, or what it is."""
+    return str(getattr(method, "name", type(method).__name__))

@@ -10,11 +10,12 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+import nowcast
 from nowcast.errors import InputError
 from nowcast.inference.coverage import Coverage, check_coverage, covered_ahead
 from nowcast.inference.forecast_dataset import as_dataset
 from nowcast.inference.time_steps import interpolated, sources_of, usual_step
-from nowcast.method import EnsembleMethod, MemberByMember, NowcastMethod
+from nowcast.method import EnsembleMethod, MemberByMember, NowcastMethod, method_name
 from nowcast.models.checkpoint import Description
 from nowcast.models.motion import estimate_motion
 from nowcast.models.persistence import Persistence
@@ -113,7 +114,8 @@ def forecast(
         np.flip(np.where(covered, found, np.float32(np.nan)), tuple(axis - 3 for axis in flipped))
         for found in _forecast_fields(model, clip, lead_times, thresholds)
     )
-    return as_dataset(fields, frames, np.timedelta64(step, "s"), thresholds, probabilities)
+    found = as_dataset(fields, frames, np.timedelta64(step, "s"), thresholds, probabilities)
+    return found.assign_attrs(source=_source(model))
 
 
 def _forecast_fields(
@@ -161,6 +163,10 @@ def _checked_thresholds(thresholds: Sequence[float], model: NowcastMethod) -> tu
             "probabilities are counted among its members"
         )
     return rates
+
+
+def _source(model: NowcastMethod) -> str:
+    return f"nowcast {nowcast.__version__}, {method_name(model)}"
 
 
 def _description(model: NowcastMethod) -> Description | None:

@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from nowcast.errors import InputError
-from nowcast.method import NowcastMethod
+from nowcast.method import NowcastMethod, method_name
 from nowcast.models.checkpoint import Description
 from nowcast.models.extrapolation import extrapolate
 from nowcast.models.motion import estimate_motion
@@ -62,6 +62,7 @@ class PerturbedInputs(Ensemble):
 
     Attributes:
         description: of the network, where the method is one.
+        name: by which what it forecasts is known.
     """
 
     def __init__(self, method: NowcastMethod, members: int = 20, seed: int = 0) -> None:
@@ -82,6 +83,7 @@ class PerturbedInputs(Ensemble):
             )
         self.method, self.members, self.seed = method, members, seed
         self.description: Description | None = getattr(method, "description", None)
+        self.name = f"{members} members with perturbed inputs of {method_name(method)}"
 
     def each_member(self, frames: Tensor, lead_times: int) -> Iterator[Tensor]:
         """See `MemberByMember`; frames of shape (batch, time, 1, y, x), at least two in time."""
@@ -104,6 +106,7 @@ class SeveralMethods(Ensemble):
 
     Attributes:
         description: of the first network.
+        name: by which what it forecasts is known.
     """
 
     def __init__(self, methods: Sequence[NowcastMethod]) -> None:
@@ -121,6 +124,7 @@ class SeveralMethods(Ensemble):
             said = " and ".join(f"{frames} every {step:g} minutes" for step, frames in wanted)
             raise InputError(f"ensemble: found networks that see {said}, expected the same")
         self.description: Description | None = about[0]
+        self.name = "; ".join(map(method_name, self.methods))
 
     def each_member(self, frames: Tensor, lead_times: int) -> Iterator[Tensor]:
         """See `MemberByMember`."""

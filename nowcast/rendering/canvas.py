@@ -135,7 +135,10 @@ class Canvas:
         self.entries[y : y + height, x : x + width] = field
 
     def legend(self, x: int, y: int, size: int, scale: Scale = RAIN) -> None:
-        """Draw the legend of a scale and the no-coverage sign, `legend_width(size)` wide."""
+        """Draw the legend of a scale, that of rain with the no-coverage sign.
+
+        It takes `legend_width(size)` × `legend_height(size)` pixels.
+        """
         box_width, box_height = _legend_box(size)
         self.text(x, y, scale.unit, size)
         left = x + text_width("mm/h", size) + size
@@ -144,9 +147,10 @@ class Canvas:
             self.panel(left, y + 1, np.full((box_height, box_width), entry, np.uint8), 1)
             self.text(left, y + box_height + 3, f"{number:g}", size, align="middle")
             left += box_width
-        left += 2 * size
-        self.panel(left, y + 1, np.full((box_height, box_width), NO_COVERAGE, np.uint8), 1)
-        self.text(left + box_width + size // 2, y, "no coverage", size)
+        if scale is RAIN:
+            left += 2 * size
+            self.panel(left, y + 1, np.full((box_height, box_width), NO_COVERAGE, np.uint8), 1)
+            self.text(left + box_width + size // 2, y, "no coverage", size)
 
     def image(self) -> Image.Image:
         """The picture as an 8-bit palette image."""

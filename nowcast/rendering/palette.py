@@ -46,7 +46,7 @@ PROBABILITY_COLOURS = (
 )
 NO_COVERAGE_COLOURS = ("#c9c9c6", "#b3b3af")
 BORDER_COLOUR = "#6f6f6c"
-LINE_COLOURS = ("#8f8f8a", "#6d4c33", "#2a2a28")
+LINE_COLOURS = ("#8f8f8a", "#7a4a2b", "#3a3a37")
 INK_COLOUR = "#1d1d1b"
 PAPER_COLOUR = "#ffffff"
 

@@ -88,10 +88,10 @@ def fetch_natural_earth(scale: str) -> None:
 def _downloader(kind: str, scale: str) -> tuple[Any, dict[str, Any]]:
     """What cartopy gets a shapefile with, and what it fills its paths' templates with."""
     import cartopy
-    from cartopy.io import Downloader, shapereader
+    from cartopy.io import Downloader, shapereader  # noqa: F401  It knows Natural Earth.
 
     category, name = NATURAL_EARTH[kind]
-    key = (*shapereader._ne_key, scale, category, name)
+    key = ("shapefiles", "natural_earth", scale, category, name)
     named = {"config": cartopy.config, "category": category, "name": name, "resolution": scale}
     return Downloader.from_config(key), named
 

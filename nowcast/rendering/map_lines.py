@@ -29,7 +29,7 @@ PIXELS_PER_WIDTH = 900
 PIXELS_BETWEEN_POINTS = 8
 """Along a line between two of its points, which is straight in degrees, not in the projection."""
 
-FINEST_DEGREES = {"10m": 0.02, "50m": 0.07, "110m": np.inf}
+FINEST_DEGREES = {"10m": 0.04, "50m": 0.15, "110m": np.inf}
 """Of latitude per pixel, up to which lines are taken from each scale of Natural Earth."""
 
 
@@ -230,17 +230,17 @@ def _draw(
 
 def _near(pieces: np.ndarray, box: _Box) -> np.ndarray:
     """Pieces of lines that may cross a box, their longitudes counted from its middle."""
-    east = _from(box.middle, pieces[:, [0, 2]])
+    start = _from(box.middle, pieces[:, 0])
+    # The short way round the Earth, across the date line too.
+    end = start + _from(0.0, pieces[:, 2] - pieces[:, 0])
     north = pieces[:, [1, 3]]
     near = (
         (north.max(axis=1) >= box.south)
         & (north.min(axis=1) <= box.north)
-        & (east.max(axis=1) >= -box.half_width)
-        & (east.min(axis=1) <= box.half_width)
-        # One that goes round the far side of the Earth.
-        & (np.abs(east[:, 0] - east[:, 1]) <= 180.0)
+        & (np.maximum(start, end) >= -box.half_width)
+        & (np.minimum(start, end) <= box.half_width)
     )
-    return np.column_stack([east[:, 0], north[:, 0], east[:, 1], north[:, 1]])[near]
+    return np.column_stack([start, north[:, 0], end, north[:, 1]])[near]
 
 
 def _draw_runs(

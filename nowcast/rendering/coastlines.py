@@ -42,6 +42,9 @@ def outlines(kind: str, scale: str) -> list[Outline] | None:
     Args:
         kind: "coastline", "lakes" or "borders".
         scale: one of `SCALES`.
+
+    Raises:
+        InputError: a file of Natural Earth is damaged.
     """
     path = natural_earth_file(kind, scale)
     if path is not None:
@@ -99,7 +102,12 @@ def _downloader(kind: str, scale: str) -> tuple[Any, dict[str, Any]]:
 def _shapefile(path: Path) -> Iterator[Outline]:
     from cartopy.io import shapereader
 
-    for geometry in shapereader.Reader(path).geometries():
+    try:
+        geometries = list(shapereader.Reader(path).geometries())
+    except Exception as error:  # Whatever the readers of the format raise.
+        why = " ".join(str(error).split())
+        raise InputError(f"{path}: found no shapefile that can be read: {why}") from error
+    for geometry in geometries:
         lines = geometry.boundary if geometry.geom_type.endswith("Polygon") else geometry
         for line in getattr(lines, "geoms", [lines]):
             yield np.asarray(line.coords)[:, :2]

@@ -9,9 +9,14 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from nowcast.rendering.animation import LAST_FRAME_SECONDS, draw_frames, save_gif
+from nowcast.rendering.animation import (
+    LAST_FRAME_SECONDS,
+    MOST_PANELS_IN_A_ROW,
+    draw_frames,
+    save_gif,
+)
 from nowcast.rendering.fields import Scene, utc
-from nowcast.rendering.forecast_scene import LARGEST_SIDE, forecast_scene, reduction
+from nowcast.rendering.forecast_scene import LARGEST_SIDE, PROBABILITIES, forecast_scene, reduction
 from nowcast.rendering.map_lines import ALL_LINES, MapLines, lines_of
 from nowcast.rendering.page import write_page
 from nowcast.rendering.panels import animation_of
@@ -22,6 +27,9 @@ STRIP_SIDE = 480
 """Pixels that the longer side of a strip's panels has at most."""
 
 STRIP_LEAD_TIMES = 4
+
+ROW_SIDE = 2560
+"""Pixels that panels beside each other may have together, if one panel fits in that."""
 
 
 def write_forecast_gif(
@@ -37,7 +45,8 @@ def write_forecast_gif(
     """Write an animated GIF: observed frames first, then the forecast.
 
     Grids larger than 1280 pixels are reduced to block means, as `forecast_scene` says, small ones
-    enlarged. An ensemble's `exceedance_probability` gets a panel per threshold, with a legend in %.
+    enlarged. An ensemble's `exceedance_probability` gets a panel per threshold, with a legend in %;
+    three panels beside each other have at most 853 pixels each, four 640.
 
     Args:
         path: the file to write.
@@ -53,7 +62,7 @@ def write_forecast_gif(
     Raises:
         InputError: dimensions, units, times, grids or the speed do not fit.
     """
-    scene = _scene(forecast, observed, lines)
+    scene = _scene(forecast, observed, lines, _side_in_row(forecast))
     save_gif(path, scene, frames_per_second, title, source)
 
 
@@ -74,7 +83,7 @@ def write_forecast_video(
     Raises:
         InputError: see `write_forecast_gif`; or PyAV is not installed.
     """
-    scene = _scene(forecast, observed, lines)
+    scene = _scene(forecast, observed, lines, _side_in_row(forecast))
     pictures = (canvas.image() for canvas in draw_frames(scene, title, source))
     write_video(path, pictures, frames_per_second, LAST_FRAME_SECONDS)
 
@@ -151,6 +160,12 @@ def write_forecast_page(
         },
         animations=[animation_of(scene, frames_per_second, "", source)],
     )
+
+
+def _side_in_row(forecast: xr.Dataset) -> int:
+    """Pixels that the longer side of each panel may have where all stand on one picture."""
+    panels = 1 + (forecast.sizes["threshold"] if PROBABILITIES in forecast else 0)
+    return min(LARGEST_SIDE, ROW_SIDE // min(panels, MOST_PANELS_IN_A_ROW))
 
 
 def _scene(

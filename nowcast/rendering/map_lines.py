@@ -109,6 +109,7 @@ def draw_lines(grid: Georeference, settings: MapLines) -> np.ndarray:
     graticule = _graticule(box) if settings.graticule else {}
     for lines in graticule.values():
         _draw(image, grid, box, lines.values(), GRATICULE, 1)
+    absent = []
     for kind, wanted, entry in (
         ("borders", settings.borders, COUNTRY_BORDER),
         ("lakes", settings.coastlines, COASTLINE),
@@ -116,12 +117,15 @@ def draw_lines(grid: Georeference, settings: MapLines) -> np.ndarray:
     ):
         found = outlines(kind, scale) if wanted else []
         if found is None:
-            log.info(
-                "no %s on the map: pip install 'nowcast[maps]', or have Natural Earth fetched once "
-                "with MapLines(download=True)", kind,
-            )  # fmt: skip
+            absent.append(kind)
         else:
             _draw(image, grid, box, found, entry, width)
+    if absent:
+        log.info(
+            "not on the map: %s; pip install 'nowcast[maps]' brings some, Natural Earth's are "
+            "fetched once with MapLines(download=True)",
+            ", ".join(absent),
+        )
     canvas = Canvas(0, 0)
     canvas.entries = np.array(image)
     _write_degrees(canvas, grid, graticule)

@@ -201,6 +201,16 @@ def test_a_large_grid_is_reduced_with_its_lines(tmp_path):
     assert np.abs(line - (columns.min() - 400 + 833)).min() <= 1
 
 
+def test_panels_beside_each_other_are_reduced_further_than_one_alone(tmp_path):
+    made = forecast(frames(np.zeros((2, 700, 900), np.float32)), 1)
+    widths = []
+    for one in (made, with_probabilities(made)):
+        write_forecast_gif(tmp_path / "a.gif", one, lines=None)
+        widths.append(frames_of(tmp_path / "a.gif")[0].shape[1])
+    # Borders, 12 pixels of space at each side and between two.
+    assert widths == [900 + 2 * 12, 3 * 450 + 4 * 12]
+
+
 def test_real_composites_are_shown_whole(shared, tmp_path):
     """Georeferenced, with coverage that ends, as read from the service's file."""
     seen = nowcast.read_frames(shared / "real-radar/events/knmi_20100826.nc").isel(

@@ -144,9 +144,17 @@ def test_lakes_are_drawn_as_coasts_and_what_is_absent_is_said(natural_earth, no_
     assert (rows.min(), rows.max()) == (150, 250)
     assert abs(columns.min() - 162) <= 1
     assert abs(columns.max() - 262) <= 1
-    said = [record.getMessage() for record in caplog.records]
-    assert [one.split(" on the map: ")[0] for one in said] == ["no borders", "no coastline"]
-    assert all("MapLines(download=True)" in one and "nowcast[maps]" in one for one in said)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("not on the map: borders, coastline; ")
+    assert "MapLines(download=True)" in said
+
+
+def test_a_damaged_shapefile_is_named_in_one_line(natural_earth):
+    path = write_shapefile(natural_earth, "physical", "coastline", [[(0, 57), (1, 57)]])
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"ne_10m_coastline\.shp: found no shapefile") as caught:
+        draw_lines(DEGREES, ONLY_COASTS)
+    assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_downloaded_unless_asked_for(natural_earth, no_gshhg, monkeypatch):

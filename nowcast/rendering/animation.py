@@ -1,10 +1,10 @@
-"""The animation: observed and forecast fields side by side as a GIF.
+"""The animation: fields side by side, frame by frame, and the GIF.
 
-What a panel shows and what is written over a frame is decided here for a page's panels too.
+How a panel is drawn is decided here for a page's panels too.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,6 @@ from nowcast.errors import InputError
 from nowcast.files import replacing
 from nowcast.rendering.canvas import (
     Canvas,
-    enlargement,
     legend_height,
     legend_width,
     line_height,
@@ -21,7 +20,7 @@ from nowcast.rendering.canvas import (
     text_width,
     wrapped,
 )
-from nowcast.rendering.fields import ForecastCase, forecast_case
+from nowcast.rendering.fields import Scene, forecast_case, hour
 from nowcast.rendering.palette import PAPER
 
 MOST_PANELS_IN_A_ROW = 4
@@ -67,10 +66,19 @@ def write_gif(
         InputError: shapes or dtypes do not fit.
     """
     case = forecast_case(observed, forecasts, mask, inputs, input_mask, issue_time, step_minutes)
-    durations_ms = frame_durations_ms(len(frame_steps(case)), frames_per_second)
-    layout = _layout(case, title, source)
-    background = _background(case, layout)
-    images = [_frame(background, case, layout, step).image() for step in frame_steps(case)]
+    save_gif(path, case, frames_per_second, title, source)
+
+
+def save_gif(
+    path: str | os.PathLike[str], scene: Scene, frames_per_second: float, title: str, source: str
+) -> None:
+    """Write the frames of a scene as an animated GIF.
+
+    Raises:
+        InputError: the speed is not within (0, 50].
+    """
+    durations_ms = frame_durations_ms(scene.frames, frames_per_second)
+    images = [canvas.image() for canvas in draw_frames(scene, title, source)]
     with replacing(path) as temporary:
         images[0].save(
             temporary,
@@ -84,10 +92,23 @@ def write_gif(
         )
 
 
-def frame_steps(case: ForecastCase) -> list[int]:
-    """Step of every frame, counted from the issue time: input frames first, then lead times."""
-    lead_times = len(case.fields["observed"])
-    return [*range(1 - len(case.inputs), 1), *range(1, lead_times + 1)]
+def draw_frames(scene: Scene, title: str, source: str) -> Iterator[Canvas]:
+    """Draw every frame of a scene, all panels on it, with title, times, legends and credit.
+
+    Args:
+        scene: what is shown.
+        title: a headline, on up to two lines.
+        source: credit line for the observations, on up to two lines.
+    """
+    layout = _layout(scene, title, source)
+    background = _background(scene, layout)
+    for frame in range(scene.frames):
+        canvas = background.copy()
+        forecast = frame >= scene.issue_frame
+        canvas.text(GAP, layout.time_top, scene.label(frame), layout.size, bold=forecast)
+        for index, (x, y) in enumerate(layout.panels):
+            draw_panel(canvas, x, y, scene, index, frame, layout.size)
+        yield canvas
 
 
 def frame_durations_ms(frames: int, frames_per_second: float) -> list[int]:
@@ -109,7 +130,6 @@ class _Layout:
     width: int
     height: int
     size: int
-    factor: int
     title: list[str]
     source: list[str]
     time_top: int
@@ -117,18 +137,16 @@ class _Layout:
     legend_top: int
 
 
-def _layout(case: ForecastCase, title: str, source: str) -> _Layout:
-    grid_height, grid_width = case.inputs.shape[1:]
-    factor = enlargement(grid_height, grid_width)
-    panel_height, panel_width = grid_height * factor, grid_width * factor
+def _layout(scene: Scene, title: str, source: str) -> _Layout:
+    panel_height, panel_width = scene.panel_size
     size = text_size(panel_width)
-    rows = -(-len(case.fields) // MOST_PANELS_IN_A_ROW)
-    columns = -(-len(case.fields) // rows)
+    rows = -(-len(scene.fields) // MOST_PANELS_IN_A_ROW)
+    columns = -(-len(scene.fields) // rows)
     panels_width = columns * panel_width + (columns - 1) * GAP
     needed = max(
         panels_width,
         legend_width(size),
-        text_width(time_text(case, 0), size, bold=True) + 2 * size,
+        max(text_width(scene.label(frame), size, bold=True) for frame in range(scene.frames)),
     )
     width = needed + 2 * GAP
     title_lines = wrapped(title, needed, size + 2, bold=True)
@@ -138,11 +156,11 @@ def _layout(case: ForecastCase, title: str, source: str) -> _Layout:
     row_height = line_height(size) + panel_height + GAP
     left = (width - panels_width) // 2
     legend_top = panels_top + rows * row_height
+    source_top = legend_top + legends_height(scene, size)
     return _Layout(
         width=width,
-        height=legend_top + legend_height(size) + len(source_lines) * line_height(size - 2) + GAP,
+        height=source_top + len(source_lines) * line_height(size - 2) + GAP,
         size=size,
-        factor=factor,
         title=title_lines,
         source=source_lines,
         time_top=time_top,
@@ -151,44 +169,40 @@ def _layout(case: ForecastCase, title: str, source: str) -> _Layout:
                 left + index % columns * (panel_width + GAP),
                 panels_top + index // columns * row_height + line_height(size),
             )
-            for index in range(len(case.fields))
+            for index in range(len(scene.fields))
         ],
         legend_top=legend_top,
     )
 
 
-def _background(case: ForecastCase, layout: _Layout) -> Canvas:
+def _background(scene: Scene, layout: _Layout) -> Canvas:
     """All that stays the same from frame to frame."""
     canvas = Canvas(layout.width, layout.height)
     size = layout.size
     for index, line in enumerate(layout.title):
         canvas.text(GAP, GAP + index * line_height(size + 2), line, size + 2, bold=True)
-    panel_width = case.inputs.shape[2] * layout.factor
-    for name, (x, y) in zip(case.fields, layout.panels, strict=True):
-        label = shortened(name, panel_width, size, bold=True)
+    _, panel_width = scene.panel_size
+    for field, (x, y) in zip(scene.fields, layout.panels, strict=True):
+        label = shortened(field.name, panel_width, size, bold=True)
         canvas.text(x, y - line_height(size) - 1, label, size, bold=True)
     legend_left = (layout.width - legend_width(size)) // 2
-    canvas.legend(legend_left, layout.legend_top, size)
-    source_top = layout.legend_top + legend_height(size)
+    draw_legends(canvas, legend_left, layout.legend_top, scene, size)
+    source_top = layout.legend_top + legends_height(scene, size)
     for index, line in enumerate(layout.source):
         canvas.text(GAP, source_top + index * line_height(size - 2), line, size - 2)
     return canvas
 
 
-def time_text(case: ForecastCase, step: int) -> str:
-    """Valid time and lead time of a step, as they stand over a frame."""
-    kind = "input" if step <= 0 else "lead time"
-    return f"valid {case.valid_time(step)}   {kind} {case.lead_time(step)}"
+def legends_height(scene: Scene, size: int) -> int:
+    """Height of the legends of all scales in pixels."""
+    return len(scene.scales) * legend_height(size)
 
 
-def _frame(background: Canvas, case: ForecastCase, layout: _Layout, step: int) -> Canvas:
-    """One frame; the input frames have steps up to 0."""
-    canvas = background.copy()
-    size = layout.size
-    canvas.text(GAP, layout.time_top, time_text(case, step), size, bold=step > 0)
-    for index, (x, y) in enumerate(layout.panels):
-        draw_panel(canvas, x, y, case, index, step, layout.factor, size)
-    return canvas
+def draw_legends(canvas: Canvas, x: int, y: int, scene: Scene, size: int) -> None:
+    """Draw the legend of every scale, one below the other."""
+    for scale in scene.scales:
+        canvas.legend(x, y, size, scale)
+        y += legend_height(size)
 
 
 def text_size(panel_width: int) -> int:
@@ -197,25 +211,15 @@ def text_size(panel_width: int) -> int:
 
 
 def draw_panel(
-    canvas: Canvas,
-    x: int,
-    y: int,
-    case: ForecastCase,
-    index: int,
-    step: int,
-    factor: int,
-    size: int,
+    canvas: Canvas, x: int, y: int, scene: Scene, index: int, frame: int, size: int
 ) -> None:
-    """Draw one of the fields at a step; forecasts say when they start while inputs are shown."""
-    classes = list(case.fields.values())[index]
-    if step > 0:
-        canvas.panel(x, y, classes[step - 1], factor)
-    elif index == 0:
-        canvas.panel(x, y, case.inputs[step - 1], factor)
-    else:
-        height, width = (side * factor for side in classes.shape[1:])
-        canvas.panel(x, y, np.full((height, width), PAPER, np.uint8), 1)
-        middle, top = x + width // 2, y + height // 2 - line_height(size)
-        canvas.text(middle, top, "forecast from", size, align="middle")
-        time = case.valid_time(0).split(" ", 1)[1]
-        canvas.text(middle, top + line_height(size), time, size, align="middle")
+    """Draw one of the fields at a frame; forecasts say when they start while inputs are shown."""
+    field = scene.fields[index]
+    if frame >= field.first_frame:
+        canvas.panel(x, y, field.classes[frame - field.first_frame], scene.factor, scene.lines)
+        return
+    height, width = scene.panel_size
+    canvas.panel(x, y, np.full((height, width), PAPER, np.uint8), 1, scene.lines)
+    middle, top = x + width // 2, y + height // 2 - line_height(size)
+    canvas.text(middle, top, "forecast from", size, align="middle")
+    canvas.text(middle, top + line_height(size), hour(scene.issue_time), size, align="middle")

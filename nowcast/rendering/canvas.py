@@ -16,9 +16,10 @@ from nowcast.rendering.palette import (
     DRY,
     INK,
     NO_COVERAGE,
+    NOTHING,
     PAPER,
-    RAIN_COLOURS,
-    RAIN_EDGES_MM_H,
+    RAIN,
+    Scale,
     hatched,
     palette_bytes,
 )
@@ -112,34 +113,44 @@ class Canvas:
         part = ramp[: target.shape[0], : target.shape[1]]
         np.copyto(target, part, where=part > PAPER)
 
-    def panel(self, x: int, y: int, classes: np.ndarray, factor: int) -> None:
-        """Put a rain field, enlarged by a whole factor, within a frame of one pixel around it.
+    def panel(
+        self, x: int, y: int, classes: np.ndarray, factor: int, lines: np.ndarray | None = None
+    ) -> None:
+        """Put a field, enlarged by a whole factor, within a frame of one pixel around it.
 
         Args:
             x: left edge of the field.
             y: top edge of the field.
             classes: palette entries (y, x) from `rain_classes`.
             factor: screen pixels per grid cell, along each axis.
+            lines: palette entries over the enlarged field, `NOTHING` where it is seen.
         """
         if factor > 1:
             classes = classes.repeat(factor, axis=0).repeat(factor, axis=1)
         field = hatched(classes)
+        if lines is not None:
+            np.copyto(field, lines, where=lines != NOTHING)
         height, width = field.shape
         self.entries[y - 1 : y + height + 1, x - 1 : x + width + 1] = BORDER
         self.entries[y : y + height, x : x + width] = field
 
-    def legend(self, x: int, y: int, size: int) -> None:
-        """Draw the rain-rate legend and the no-coverage sign, `legend_width(size)` wide."""
+    def legend(self, x: int, y: int, size: int, scale: Scale = RAIN) -> None:
+        """Draw the legend of a scale, that of rain with the no-coverage sign.
+
+        It takes `legend_width(size)` × `legend_height(size)` pixels.
+        """
         box_width, box_height = _legend_box(size)
-        self.text(x, y, "mm/h", size)
+        self.text(x, y, scale.unit, size)
         left = x + text_width("mm/h", size) + size
-        for index, rate in enumerate((0.0, *RAIN_EDGES_MM_H)):
-            self.panel(left, y + 1, np.full((box_height, box_width), DRY + index, np.uint8), 1)
-            self.text(left, y + box_height + 3, f"{rate:g}", size, align="middle")
+        bins = range(scale.first_entry, scale.first_entry + len(scale.numbers))
+        for entry, number in zip((DRY, *bins), (0.0, *scale.numbers), strict=True):
+            self.panel(left, y + 1, np.full((box_height, box_width), entry, np.uint8), 1)
+            self.text(left, y + box_height + 3, f"{number:g}", size, align="middle")
             left += box_width
-        left += 2 * size
-        self.panel(left, y + 1, np.full((box_height, box_width), NO_COVERAGE, np.uint8), 1)
-        self.text(left + box_width + size // 2, y, "no coverage", size)
+        if scale is RAIN:
+            left += 2 * size
+            self.panel(left, y + 1, np.full((box_height, box_width), NO_COVERAGE, np.uint8), 1)
+            self.text(left + box_width + size // 2, y, "no coverage", size)
 
     def image(self) -> Image.Image:
         """The picture as an 8-bit palette image."""
@@ -165,7 +176,7 @@ def line_height(size: int) -> int:
 def legend_width(size: int) -> int:
     """Width of the legend in pixels."""
     texts = text_width("mm/h", size) + text_width("no coverage", size)
-    return texts + _legend_box(size)[0] * (len(RAIN_COLOURS) + 2) + 4 * size
+    return texts + _legend_box(size)[0] * (len(RAIN.numbers) + 2) + 4 * size
 
 
 def legend_height(size: int) -> int:

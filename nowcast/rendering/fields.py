@@ -1,4 +1,4 @@
-"""What animation and strip share: the checked fields of one forecast case, and their times."""
+"""What all pictures of a forecast share: the checked fields, frame by frame, and their times."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,34 +6,96 @@ from dataclasses import dataclass
 import numpy as np
 
 from nowcast.errors import InputError
-from nowcast.rendering.palette import rain_classes
+from nowcast.rendering.canvas import enlargement
+from nowcast.rendering.palette import RAIN, Scale, rain_classes
 
 
-@dataclass(frozen=True)
-class ForecastCase:
-    """Observed and forecast fields of one issue time, as palette entries.
+@dataclass(frozen=True, eq=False)
+class ShownField:
+    """What one panel shows.
 
-    `fields` holds "observed" first, then the methods, each (time, y, x); `inputs` is (time, y, x).
+    Attributes:
+        name: written over it.
+        classes: palette entries (frame, y, x), row 0 north.
+        first_frame: number of the frame that shows the first of them; before it the panel says when
+            the forecast starts.
+        scale: what the entries stand for.
     """
 
-    fields: Mapping[str, np.ndarray]
-    inputs: np.ndarray
+    name: str
+    classes: np.ndarray
+    first_frame: int = 0
+    scale: Scale = RAIN
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Fields of one grid and one issue time that are shown together, frame by frame.
+
+    Attributes:
+        fields: a panel each.
+        valid_times: of the frames, in order, UTC, datetime64[s]; those up to the issue time show
+            what was observed.
+        issue_time: UTC, datetime64[s].
+        words: what an observed frame and a forecast one are called beside their lead time.
+        lines: the map's lines as palette entries over a panel, `enlargement` times its grid.
+    """
+
+    fields: tuple[ShownField, ...]
+    valid_times: np.ndarray
     issue_time: np.datetime64
-    step_minutes: float
+    words: tuple[str, str] = ("input", "lead time")
+    lines: np.ndarray | None = None
 
-    def valid_time(self, step: int) -> str:
-        """Valid time `step` steps after the issue time (before it if negative), in UTC."""
-        passed = np.timedelta64(round(step * self.step_minutes * 60), "s")
-        valid = (self.issue_time.astype("datetime64[s]") + passed).astype("datetime64[m]")
-        return f"{str(valid).replace('T', ' ')} UTC"
+    @property
+    def frames(self) -> int:
+        """How many frames there are."""
+        return len(self.valid_times)
 
-    def lead_time(self, step: int) -> str:
-        """Lead time of a step as forecasters write it: "+006 min"; "+007.5 min"."""
-        sign = "−" if step < 0 else "+" if step > 0 else ""
-        minutes = abs(step) * self.step_minutes
-        if self.step_minutes == int(self.step_minutes):
-            return f"{sign}{minutes:03.0f} min"
-        return f"{sign}{minutes:05.1f} min"
+    @property
+    def issue_frame(self) -> int:
+        """Number of the first frame that is forecast."""
+        return int((self.valid_times <= self.issue_time).sum())
+
+    @property
+    def factor(self) -> int:
+        """Screen pixels per grid cell, along each axis."""
+        return enlargement(*self.fields[0].classes.shape[1:])
+
+    @property
+    def panel_size(self) -> tuple[int, int]:
+        """Height and width of a panel in screen pixels."""
+        height, width = self.fields[0].classes.shape[1:]
+        return height * self.factor, width * self.factor
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """What the colours of the panels stand for, each scale once."""
+        return tuple(dict.fromkeys(field.scale for field in self.fields))
+
+    def lead_time(self, frame: int) -> str:
+        """Lead time of a frame as forecasters write it: "+006 min"; "+007.5 min"."""
+        leads = (self.valid_times - self.issue_time).astype(np.int64)
+        sign = "−" if leads[frame] < 0 else "+" if leads[frame] > 0 else ""
+        minutes = abs(leads[frame]) / 60
+        if (leads % 60).any():
+            return f"{sign}{minutes:05.1f} min"
+        return f"{sign}{minutes:03.0f} min"
+
+    def label(self, frame: int) -> str:
+        """Valid time and lead time of a frame, as they stand over it."""
+        word = self.words[frame >= self.issue_frame]
+        return f"valid {utc(self.valid_times[frame])}   {word} {self.lead_time(frame)}"
+
+
+def utc(time: np.datetime64) -> str:
+    """A time as it is written: "2016-09-28 23:50 UTC"."""
+    return f"{str(time.astype('datetime64[m]')).replace('T', ' ')} UTC"
+
+
+def hour(time: np.datetime64) -> str:
+    """A time of a known day as it is written: "23:50 UTC"."""
+    return utc(time).split(" ", 1)[1]
 
 
 def forecast_case(
@@ -44,8 +106,8 @@ def forecast_case(
     input_mask: np.ndarray | None,
     issue_time: np.datetime64,
     step_minutes: float,
-) -> ForecastCase:
-    """Check the fields of a case and turn them into palette entries.
+) -> Scene:
+    """Check what was observed and what was forecast, and set them beside each other.
 
     The arguments are those of `write_gif`.
 
@@ -72,10 +134,17 @@ def forecast_case(
     ):
         if field is not None and field.shape != expected.shape:
             raise InputError(f"{name}: found shape {field.shape}, expected {expected.shape}")
-    fields = {"observed": observed, **forecasts}
-    return ForecastCase(
-        fields={name: rain_classes(field, mask) for name, field in fields.items()},
-        inputs=rain_classes(inputs, input_mask),
-        issue_time=np.datetime64(issue_time),
-        step_minutes=step_minutes,
+    seen = np.concatenate([rain_classes(inputs, input_mask), rain_classes(observed, mask)])
+    issued = np.datetime64(issue_time).astype("datetime64[s]")
+    steps = np.arange(1 - len(inputs), len(observed) + 1)
+    return Scene(
+        fields=(
+            ShownField("observed", seen),
+            *(
+                ShownField(name, rain_classes(field, mask), len(inputs))
+                for name, field in forecasts.items()
+            ),
+        ),
+        valid_times=issued + np.rint(steps * step_minutes * 60).astype("timedelta64[s]"),
+        issue_time=issued,
     )

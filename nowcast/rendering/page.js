@@ -4,11 +4,16 @@
 function start(player) {
   const labels = JSON.parse(player.dataset.labels);
   const durations = JSON.parse(player.dataset.durations);
-  const panels = [...player.querySelectorAll(".frames")].map((frames) => [...frames.children]);
+  const panels = [...player.querySelectorAll(".frames")].map(
+    (frames) => [...frames.querySelectorAll("[data-first]")],
+  );
   const time = player.querySelector(".time");
   const play = player.querySelector(".play");
   const slider = player.querySelector("input");
-  let frame = Number(player.dataset.frame);
+  const speed = player.querySelector(".speed");
+  const opacity = player.querySelector(".opacity");
+  const firstLeadTime = Number(player.dataset.frame);
+  let frame = firstLeadTime;
   let playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   let inView = false;
   let timer = null;
@@ -20,6 +25,7 @@ function start(player) {
       for (const picture of pictures) picture.hidden = picture !== shown;
     }
     time.textContent = labels[frame];
+    player.classList.toggle("past", frame < firstLeadTime);
     slider.value = String(frame);
     slider.setAttribute("aria-valuetext", labels[frame]);
   }
@@ -28,7 +34,7 @@ function start(player) {
     clearTimeout(timer);
     play.textContent = playing ? "Pause" : "Play";
     if (playing && inView) {
-      timer = setTimeout(() => { show(frame + 1); schedule(); }, durations[frame]);
+      timer = setTimeout(() => { show(frame + 1); schedule(); }, durations[frame] / Number(speed.value));
     }
   }
 
@@ -51,8 +57,9 @@ function start(player) {
     " ": toggle,
   };
   player.addEventListener("keydown", (event) => {
-    // A button that has the focus is pressed by the space bar already.
-    const pressed = event.key === " " && event.target.tagName === "BUTTON";
+    // What has the focus may know what to do with the key: buttons, the other slider, the speed.
+    const pressed = (event.key === " " && event.target.tagName === "BUTTON") ||
+      event.target === opacity || event.target === speed;
     if (pressed || event.altKey || event.ctrlKey || event.metaKey || !(event.key in keys)) return;
     event.preventDefault();
     keys[event.key]();
@@ -61,6 +68,11 @@ function start(player) {
   player.querySelector(".back").addEventListener("click", () => goTo(frame - 1));
   player.querySelector(".forward").addEventListener("click", () => goTo(frame + 1));
   slider.addEventListener("input", () => goTo(Number(slider.value)));
+  speed.value = "1";
+  speed.addEventListener("change", schedule);
+  opacity?.addEventListener("input", () => {
+    for (const picture of panels.flat()) picture.style.opacity = opacity.value / 100;
+  });
   player.querySelector(".controls").hidden = false;
   show(frame);
   new IntersectionObserver((entries) => {

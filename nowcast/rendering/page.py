@@ -37,7 +37,7 @@ def write_page(
     plots: Mapping[str, bytes] | None = None,
     animations: Sequence[Animation] = (),
 ) -> None:
-    """Write one HTML file with all that an evaluation gave.
+    """Write one HTML file with all that an evaluation gave, or with a forecast alone.
 
     It opens in any browser of the last years, from a disk too, without a network; without scripts
     the animations are still pictures of the first lead time. Pictures are written into it as they
@@ -47,7 +47,7 @@ def write_page(
     Args:
         path: the file to write.
         title: a headline.
-        facts: what was scored and how: names and values.
+        facts: what was scored and how, or, without tables, what is shown: names and values.
         notes: how the tables are to be read, a line each.
         tables: tables of scores, in order: each with `title`, `columns` (headings), `rows` (each
             with `name` and `cells`; a cell has `text`, `interval` and `p_value`, which stand below
@@ -104,6 +104,7 @@ def _animation(animation: Animation) -> dict[str, Any]:
         "frame_labels": animation.frame_labels,
         "durations_ms": animation.durations_ms,
         "legend": _picture("legend", animation.legend),
+        "lines": None if animation.lines is None else _picture("lines", animation.lines),
         "panels": [
             {"name": panel.name, "pictures": _pictures(panel, frame)} for panel in animation.panels
         ],

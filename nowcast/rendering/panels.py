@@ -5,20 +5,20 @@ Drawn as in the GIF, which is `animation`; the page is `page`.
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nowcast.rendering.animation import (
+    draw_legends,
     draw_panel,
     frame_durations_ms,
-    frame_steps,
+    legends_height,
     text_size,
-    time_text,
 )
-from nowcast.rendering.canvas import Canvas, enlargement, legend_height, legend_width
-from nowcast.rendering.fields import forecast_case
-from nowcast.rendering.palette import PAPER
+from nowcast.rendering.canvas import Canvas, legend_width
+from nowcast.rendering.fields import Scene, forecast_case
+from nowcast.rendering.palette import NOTHING, PAPER
 
 LEGEND_SIZE = 16
 """Height of the legend's text, in pixels."""
@@ -54,6 +54,7 @@ class Animation:
         issue_frame: number of the first frame that is forecast.
         durations_ms: how long each frame is shown.
         legend: a PNG file that says what the colours mean.
+        lines: a PNG file of the map's lines, transparent elsewhere, as large as the pictures.
     """
 
     title: str
@@ -63,6 +64,7 @@ class Animation:
     issue_frame: int
     durations_ms: tuple[int, ...]
     legend: bytes
+    lines: bytes | None = None
 
 
 def animate(
@@ -86,33 +88,52 @@ def animate(
         InputError: shapes or dtypes do not fit.
     """
     case = forecast_case(observed, forecasts, mask, inputs, input_mask, issue_time, step_minutes)
-    steps = frame_steps(case)
-    durations_ms = frame_durations_ms(len(steps), frames_per_second)
-    factor = enlargement(*case.inputs.shape[1:])
-    height, width = (side * factor for side in case.inputs.shape[1:])
+    return animation_of(case, frames_per_second, title, source)
+
+
+def animation_of(scene: Scene, frames_per_second: float, title: str, source: str) -> Animation:
+    """Draw the panels of a scene, its map's lines apart from what lies under them.
+
+    Raises:
+        InputError: the speed is not within (0, 50].
+    """
+    durations_ms = frame_durations_ms(scene.frames, frames_per_second)
+    height, width = scene.panel_size
     size = text_size(width)
+    bare = replace(scene, lines=None)
     panels = []
-    for index, name in enumerate(case.fields):
+    for index, field in enumerate(scene.fields):
         pictures: dict[int, bytes] = {}
         before = None
-        for frame, step in enumerate(steps):
+        for frame in range(scene.frames):
             canvas = Canvas(width + 2, height + 2)
-            draw_panel(canvas, 1, 1, case, index, step, factor, size)
+            draw_panel(canvas, 1, 1, bare, index, frame, size)
             if before is None or not np.array_equal(canvas.entries, before.entries):
                 pictures[frame] = _png(canvas)
             before = canvas
-        panels.append(Panel(name, tuple(pictures.values()), tuple(pictures)))
-    legend = Canvas(legend_width(LEGEND_SIZE) + 2, legend_height(LEGEND_SIZE) + 2)
-    legend.legend(1, 1, LEGEND_SIZE)
+        panels.append(Panel(field.name, tuple(pictures.values()), tuple(pictures)))
+    legend = Canvas(legend_width(LEGEND_SIZE) + 2, legends_height(scene, LEGEND_SIZE) + 2)
+    draw_legends(legend, 1, 1, scene, LEGEND_SIZE)
     return Animation(
         title=title,
         source=source,
         panels=tuple(panels),
-        frame_labels=tuple(time_text(case, step) for step in steps),
-        issue_frame=len(case.inputs),
+        frame_labels=tuple(scene.label(frame) for frame in range(scene.frames)),
+        issue_frame=scene.issue_frame,
         durations_ms=tuple(durations_ms),
         legend=_png(legend),
+        lines=None if scene.lines is None else _lines_png(scene.lines),
     )
+
+
+def _lines_png(lines: np.ndarray) -> bytes:
+    """The map's lines within the border that a panel has, which is left out here."""
+    canvas = Canvas(lines.shape[1] + 2, lines.shape[0] + 2)
+    canvas.entries[:] = NOTHING
+    canvas.entries[1:-1, 1:-1] = lines
+    stream = io.BytesIO()
+    canvas.image().save(stream, format="PNG", transparency=NOTHING, compress_level=COMPRESSION)
+    return stream.getvalue()
 
 
 def _png(canvas: Canvas) -> bytes:

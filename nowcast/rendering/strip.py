@@ -1,4 +1,4 @@
-"""The strip: one PNG with a row per method and a column per lead time."""
+"""The strip: one PNG with a row per field and a column per lead time."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,16 @@ import numpy as np
 
 from nowcast.errors import InputError
 from nowcast.files import replacing
+from nowcast.rendering.animation import draw_legends, draw_panel, legends_height, text_size
 from nowcast.rendering.canvas import (
     Canvas,
-    enlargement,
-    legend_height,
     legend_width,
     line_height,
     plain,
     text_width,
     wrapped,
 )
-from nowcast.rendering.fields import forecast_case
+from nowcast.rendering.fields import Scene, forecast_case, hour, utc
 
 GAP = 10
 NAME_LINES = 3
@@ -56,50 +55,72 @@ def write_png_strip(
         InputError: shapes or dtypes do not fit, or a lead time is not there.
     """
     case = forecast_case(observed, forecasts, mask, None, None, issue_time, step_minutes)
-    there = range(1, len(observed) + 1)
+    save_strip(path, case, lead_steps, title, source)
+
+
+def save_strip(
+    path: str | os.PathLike[str],
+    scene: Scene,
+    lead_steps: Sequence[int],
+    title: str,
+    source: str,
+) -> None:
+    """Write some frames of a scene as one picture, a row per field.
+
+    Args:
+        path: the file to write.
+        scene: what is shown.
+        lead_steps: frames to show, counted from 1, the first one that is forecast.
+        title: a headline, on up to two lines.
+        source: credit line for the observations, on up to two lines.
+
+    Raises:
+        InputError: a lead time is not there.
+    """
+    there = range(1, scene.frames - scene.issue_frame + 1)
     if not lead_steps or any(step not in there for step in lead_steps):
         raise InputError(
             f"lead times to show: found {list(lead_steps)}, expected within 1 to {there[-1]}"
         )
-    factor = enlargement(*observed.shape[1:])
-    panel_height, panel_width = (side * factor for side in observed.shape[1:])
-    size = int(np.clip(panel_width // 17, 14, 22))
-    longest_name = max(text_width(plain(name), size, bold=True) for name in case.fields)
+    panel_height, panel_width = scene.panel_size
+    size = text_size(panel_width)
+    longest_name = max(text_width(plain(field.name), size, bold=True) for field in scene.fields)
     names_width = min(longest_name, WIDEST_NAME_SIZES * size) + GAP
+    issued = utc(scene.issue_time)
     needed = max(
         names_width + len(lead_steps) * (panel_width + GAP),
         legend_width(size),
-        text_width(case.valid_time(0), size) * 2,
+        text_width(issued, size) * 2,
     )
     headline = wrapped(title, needed, size + 2, bold=True)
     credit = wrapped(source, needed, size - 2)
     panels_top = GAP + len(headline) * line_height(size + 2) + 3 * line_height(size)
-    legend_top = panels_top + len(case.fields) * (panel_height + GAP)
-    height = legend_top + legend_height(size) + len(credit) * line_height(size - 2) + GAP
-    canvas = Canvas(needed + 2 * GAP, height)
+    legend_top = panels_top + len(scene.fields) * (panel_height + GAP)
+    credit_top = legend_top + legends_height(scene, size)
+    canvas = Canvas(needed + 2 * GAP, credit_top + len(credit) * line_height(size - 2) + GAP)
 
     for index, line in enumerate(headline):
         canvas.text(GAP, GAP + index * line_height(size + 2), line, size + 2, bold=True)
-    canvas.text(GAP, panels_top - 3 * line_height(size), f"issued {case.valid_time(0)}", size)
+    canvas.text(GAP, panels_top - 3 * line_height(size), f"issued {issued}", size)
     for column, step in enumerate(lead_steps):
+        frame = scene.issue_frame + step - 1
         x = GAP + names_width + column * (panel_width + GAP)
-        middle = x + panel_width // 2
-        time = case.valid_time(step).split(" ", 1)[1]
         canvas.text(
-            middle, panels_top - line_height(size) - 2, f"{case.lead_time(step)}  {time}",
+            x + panel_width // 2, panels_top - line_height(size) - 2,
+            f"{scene.lead_time(frame)}  {hour(scene.valid_times[frame])}",
             size, bold=True, align="middle",
         )  # fmt: skip
-        for row, classes in enumerate(case.fields.values()):
-            canvas.panel(x, panels_top + row * (panel_height + GAP), classes[step - 1], factor)
-    for row, name in enumerate(case.fields):
-        lines = wrapped(name, names_width - GAP, size, NAME_LINES, bold=True)
+        for row in range(len(scene.fields)):
+            top = panels_top + row * (panel_height + GAP)
+            draw_panel(canvas, x, top, scene, row, frame, size)
+    for row, field in enumerate(scene.fields):
+        lines = wrapped(field.name, names_width - GAP, size, NAME_LINES, bold=True)
         middle = panels_top + row * (panel_height + GAP) + panel_height // 2
         for index, line in enumerate(lines):
             top = middle + round((index - len(lines) / 2) * line_height(size))
             canvas.text(GAP, top, line, size, bold=True)
-    canvas.legend((needed + 2 * GAP - legend_width(size)) // 2, legend_top, size)
+    draw_legends(canvas, (needed + 2 * GAP - legend_width(size)) // 2, legend_top, scene, size)
     for index, line in enumerate(credit):
-        top = legend_top + legend_height(size) + index * line_height(size - 2)
-        canvas.text(GAP, top, line, size - 2)
+        canvas.text(GAP, credit_top + index * line_height(size - 2), line, size - 2)
     with replacing(path) as temporary:
         canvas.image().save(temporary, format="PNG", compress_level=COMPRESSION)

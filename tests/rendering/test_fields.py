@@ -7,15 +7,16 @@ from nowcast.rendering.fields import forecast_case
 
 
 def case_at(issue_time, step_minutes=6):
-    field = np.zeros((2, 4, 4), np.float32)
-    return forecast_case(field, {}, None, None, None, np.datetime64(issue_time), step_minutes)
+    inputs, field = np.zeros((5, 4, 4), np.float32), np.zeros((48, 4, 4), np.float32)
+    return forecast_case(field, {}, None, inputs, None, np.datetime64(issue_time), step_minutes)
 
 
 def test_valid_and_lead_times_count_from_the_issue_time_across_midnight():
     case = case_at("2016-12-31T23:50:00.000000000")
-    assert case.valid_time(2) == "2017-01-01 00:02 UTC"
-    assert case.valid_time(-4) == "2016-12-31 23:26 UTC"
-    assert [case.lead_time(step) for step in (1, 20, -4, 0)] == [
+    assert (case.frames, case.issue_frame) == (53, 5)
+    assert case.label(6) == "valid 2017-01-01 00:02 UTC   lead time +012 min"
+    assert case.label(0) == "valid 2016-12-31 23:26 UTC   input −024 min"
+    assert [case.lead_time(frame) for frame in (5, 24, 0, 4)] == [
         "+006 min",
         "+120 min",
         "−024 min",
@@ -25,9 +26,9 @@ def test_valid_and_lead_times_count_from_the_issue_time_across_midnight():
 
 def test_steps_that_are_no_whole_minutes_are_counted_in_seconds():
     case = case_at("2016-12-31T23:50:00", step_minutes=2.5)
-    assert case.valid_time(2) == "2016-12-31 23:55 UTC"
-    assert case.valid_time(3) == "2016-12-31 23:57 UTC"
-    assert [case.lead_time(step) for step in (1, 3, 48)] == [
+    assert case.label(6).startswith("valid 2016-12-31 23:55 UTC")
+    assert case.label(7).startswith("valid 2016-12-31 23:57 UTC")
+    assert [case.lead_time(frame) for frame in (5, 7, 52)] == [
         "+002.5 min",
         "+007.5 min",
         "+120.0 min",

@@ -6,12 +6,11 @@ absence is a failure.
 
 import io
 import json
-import os
-import shutil
 import time
 
 import numpy as np
 import pytest
+from page_player import PATIENCE_S, Player
 from PIL import Image
 
 from nowcast.rendering.page import write_page
@@ -19,13 +18,7 @@ from nowcast.rendering.panels import animate
 
 pytestmark = pytest.mark.slow
 
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic",
-    "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--window-size=1200,900",
-)  # fmt: skip
 INJECTED = "<script>document.title='injected'</script><img src=x onerror=\"document.title='bad'\">"
-PATIENCE_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -63,71 +56,6 @@ def page(tmp_path_factory):
         animations=[animate(**case), animate(**case)],
     )
     return path
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    programs = {
-        "Chromium": [
-            found
-            for name in ("chromium", "chromium-browser", "google-chrome")
-            if (found := shutil.which(name))
-        ],
-        "chromedriver": [found for found in [shutil.which("chromedriver")] if found],
-    }
-    if missing := [name for name, found in programs.items() if not found]:
-        reason = f"{' and '.join(missing)} not found; apt-get install chromium chromium-driver"
-        if os.environ.get("NOWCAST_REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs["Chromium"][0]
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(programs["chromedriver"][0]))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
-
-
-class Player:
-    """The first animation of a page."""
-
-    def __init__(self, driver):
-        self.driver = driver
-        self.element = driver.find_element("css selector", ".player")
-        driver.execute_script("arguments[0].scrollIntoView()", self.element)
-
-    def find(self, selector):
-        return self.element.find_element("css selector", selector)
-
-    @property
-    def frame(self):
-        return int(self.find("input").get_property("value"))
-
-    @property
-    def shown(self):
-        """Addresses of the pictures that are seen."""
-        return self.driver.execute_script(
-            "return [...arguments[0].querySelectorAll('.frames img')]"
-            ".filter(i => i.getClientRects().length).map(i => i.src)",
-            self.element,
-        )
-
-    def wait_for(self, condition):
-        end = time.monotonic() + PATIENCE_S
-        while not condition(self):
-            assert time.monotonic() < end, f"waited in vain; frame {self.frame}"
-            time.sleep(0.02)
-
-    def pause(self):
-        if self.find(".play").text == "Pause":
-            self.find(".play").click()
-        assert self.find(".play").text == "Play"
 
 
 @pytest.fixture

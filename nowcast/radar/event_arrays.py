@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from nowcast.errors import InputError
 from nowcast.radar.event_files import is_zarr
 from nowcast.radar.event_sources import files_of_frames, open_source
 from nowcast.radar.image_frames import ImageSeries
-from nowcast.radar.latest_frames import FrameFile, frame_file, latest_frames
+from nowcast.radar.latest_frames import Frame, FrameFiles, latest_frames
 from nowcast.radar.units import ZRRelation
 
 log = logging.getLogger("nowcast")
@@ -68,29 +68,26 @@ def read_frames(
         accumulation_minutes=accumulation_minutes,
         images=images,
     )
-    unusable = _pass_over if skip_unusable else _refuse
-    files: list[FrameFile] = []
-    for one in paths:
-        folder_of_files = Path(one).is_dir() and not is_zarr(Path(one)) and images is None
-        for file in files_of_frames(Path(one)) if folder_of_files else [Path(one)]:
-            try:
-                files.append(frame_file(file, open_field, relation))
-            except InputError as error:
-                unusable(error)
+    unusable = pass_over if skip_unusable else _refuse
+    files = FrameFiles(open_field, relation)
+    found = latest_frames(files.among(_files(paths, images), unusable), last, minutes, unusable)
     where = paths[0] if len(paths) == 1 else "frames"
-    if not files:
+    if not found:
         raise InputError(f"{where}: found no files of frames, expected at least 1")
-    found = latest_frames(files, last, minutes, unusable)
-    wanted = 1 if last is None else last
-    if not 1 <= wanted <= len(found):
-        raise InputError(f"{where}: found {len(found)} frames, expected at least {wanted}")
-    newest = list(found.values())[-1]
+    if last is not None and not 1 <= last <= len(found):
+        raise InputError(f"{where}: found {len(found)} frames, expected at least {last}")
+    return as_array(found)
+
+
+def as_array(frames: Mapping[int, Frame]) -> xr.DataArray:
+    """Frames of one grid, by their seconds since 1970-01-01 UTC, as `read_frames` returns them."""
+    newest = list(frames.values())[-1]
     axes = [name for name, variable in newest.coordinates.items() if variable.ndim] or ["y", "x"]
-    frames = xr.DataArray(
-        np.stack([frame.rain_rate_mm_h for frame in found.values()]),
+    found = xr.DataArray(
+        np.stack([frame.rain_rate_mm_h for frame in frames.values()]),
         dims=("time", *axes),
         coords={
-            "time": np.array(list(found), "datetime64[s]").astype("datetime64[ns]"),
+            "time": np.array(list(frames), "datetime64[s]").astype("datetime64[ns]"),
             **newest.coordinates,
         },
         name="rain_rate",
@@ -102,16 +99,27 @@ def read_frames(
     )
     mappings = [name for name, variable in newest.coordinates.items() if not variable.ndim]
     if mappings:
-        frames.encoding["grid_mapping"] = mappings[0]
-    return frames
+        found.encoding["grid_mapping"] = mappings[0]
+    return found
 
 
 _KEPT = ("institution", "license")
+
+
+def _files(paths: Iterable[str | os.PathLike[str]], images: ImageSeries | None) -> Iterator[Path]:
+    """The paths, and in place of a folder of files the files."""
+    of_images = images is not None and images.pattern is not None
+    for path in map(Path, paths):
+        if path.is_dir() and not is_zarr(path) and not of_images:
+            yield from files_of_frames(path)
+        else:
+            yield path
 
 
 def _refuse(error: InputError) -> None:
     raise error
 
 
-def _pass_over(error: InputError) -> None:
+def pass_over(error: InputError) -> None:
+    """Say in the log that a file is passed over, and why."""
     log.warning("passed over %s", error)

@@ -7,7 +7,7 @@ Composites are read in `composite_series`, NetCDF and Zarr in `event_fields`.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,13 @@ class Frame:
     """A frame as it was read.
 
     Attributes:
-        path: of its file.
+        file: in which it lies.
         rain_rate_mm_h: float32 (y, x), row 0 north; NaN = not observed.
         coordinates: of its axes, and its grid mapping, as in `Event`.
         metadata: what its file says of itself.
     """
 
-    path: Path
+    file: FrameFile
     rain_rate_mm_h: NDArray[np.float32]
     coordinates: Mapping[str, xr.Variable]
     metadata: Mapping[str, Any]
@@ -64,12 +64,12 @@ class Frame:
         if found != expected:
             return (
                 f"found {found[0]} × {found[1]} pixels, expected {expected[0]} × {expected[1]} "
-                f"as in {other.path.name}"
+                f"as in {other.file.path.name}"
             )
         if self.coordinates.keys() != other.coordinates.keys() or not all(
             _alike(variable, other.coordinates[name]) for name, variable in self.coordinates.items()
         ):
-            return f"found another grid than in {other.path.name}"
+            return f"found another grid than in {other.file.path.name}"
         return None
 
 
@@ -82,29 +82,67 @@ def _alike(one: xr.Variable, other: xr.Variable) -> bool:
     return np.allclose(values, other.values, rtol=0, atol=0.1 * pixel)
 
 
-def frame_file(
-    path: Path, open_field: Callable[[Path], Event], relation: ZRRelation | None
-) -> FrameFile:
-    """A file of frames, told apart by what it holds.
+class FrameFiles:
+    """Files of frames that are looked into once, until they change.
 
     Args:
-        path: a composite, or whatever `open_field` reads.
-        open_field: reads what another file says of itself.
+        open_field: reads what a file says of itself that is no composite.
         relation: the Z–R relation of reflectivity whose file does not tell it.
-
-    Raises:
-        InputError: it is damaged, or holds no frames.
     """
-    if path.is_file() and is_composite(path):
-        return FrameFile(
-            path,
-            (second_of(path),),
-            path.stat().st_mtime_ns,
-            lambda: open_composites(path.parent, [path], relation),
-        )
-    event = open_field(path)
-    seconds = tuple(event.times.astype("datetime64[s]").astype(np.int64).tolist())
-    return FrameFile(path, seconds, path.stat().st_mtime_ns, lambda: event)
+
+    def __init__(self, open_field: Callable[[Path], Event], relation: ZRRelation | None) -> None:
+        self.open_field, self.relation = open_field, relation
+        self._known: dict[Path, tuple[Stamp, FrameFile | None]] = {}
+
+    def among(
+        self, paths: Iterable[Path], unusable: Callable[[InputError], None]
+    ) -> list[FrameFile]:
+        """Those of the files that have frames.
+
+        Args:
+            paths: composites, or whatever `open_field` reads.
+            unusable: told once of a file that is damaged or holds no frames; returns to pass over
+                it.
+        """
+        known: dict[Path, tuple[Stamp, FrameFile | None]] = {}
+        for path in paths:
+            stamp = stamp_of(path)
+            if path in self._known and self._known[path][0] == stamp:
+                known[path] = self._known[path]
+                continue
+            try:
+                known[path] = stamp, self._look_into(path)
+            except InputError as error:
+                unusable(error)
+                known[path] = stamp, None
+        self._known = known
+        return [file for _, file in known.values() if file is not None]
+
+    def _look_into(self, path: Path) -> FrameFile:
+        stamp = stamp_of(path)
+        modified = 0 if stamp is None else stamp[1]
+        if path.is_file() and is_composite(path):
+            seconds: tuple[int, ...] = (second_of(path),)
+            return FrameFile(path, seconds, modified, lambda: self._open_composite(path))
+        event = self.open_field(path)
+        seconds = tuple(event.times.astype("datetime64[s]").astype(np.int64).tolist())
+        return FrameFile(path, seconds, modified, lambda: event)
+
+    def _open_composite(self, path: Path) -> Event:
+        return open_composites(path.parent, [path], self.relation)
+
+
+Stamp = tuple[int, int] | None
+"""Size of a file and when it was last written, in ns; None where there is none."""
+
+
+def stamp_of(path: Path) -> Stamp:
+    """What tells whether a file has changed."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def latest_frames(
@@ -206,4 +244,4 @@ def _frames(file: FrameFile, seconds: Sequence[int]) -> Iterator[tuple[int, Fram
     numbers = np.searchsorted(event.times.astype("datetime64[s]").astype(np.int64), seconds)
     rates = event.reader.taken(numbers.tolist()).rain_rates(Counter())
     for second, rate in zip(seconds, rates, strict=True):
-        yield second, Frame(file.path, rate.astype(np.float32), event.coordinates, event.metadata)
+        yield second, Frame(file, rate.astype(np.float32), event.coordinates, event.metadata)

@@ -6,6 +6,7 @@ metadata of `pysteps.io.importers`.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,12 +131,10 @@ def _number_of(times: NDArray[np.datetime64], time: Any, path: Path) -> int:
     return int(places[0])
 
 
-def _place(coordinates: "dict[str, xr.Variable] | Any", path: Path) -> dict[str, Any]:
+def _place(coordinates: "Mapping[str, xr.Variable]", path: Path) -> dict[str, Any]:
     """Corners, pixels and projection by CF coordinates y and x and their grid mapping, if any."""
     axes = [variable for variable in coordinates.values() if variable.ndim]
     mappings = [variable for variable in coordinates.values() if not variable.ndim]
-    if len(axes) != 2 or min(axis.size for axis in axes) < 2:
-        raise InputError(f"{path}: found no coordinates of its pixels, expected y and x")
     place: dict[str, Any] = {}
     for name, axis in zip("yx", axes, strict=True):
         values = axis.to_numpy().astype(np.float64)

@@ -196,8 +196,10 @@ def _forecast(
         "threshold": threshold,
         "zerovalue": zerovalue,
     }
-    said = {"accutime": minutes, **(metadata or {})}
-    values = FieldValues.described(said | {k: v for k, v in given.items() if v is not None})
+    said: dict[str, Any] = {"accutime": minutes}
+    for source in (metadata or {}, given):
+        said |= {key: value for key, value in source.items() if value is not None}
+    values = FieldValues.described(said)
     upside_down = said.get("yorigin") == "lower"
     frames = frames[-seen:, ::-1] if upside_down else frames[-seen:]
     rates, units = values.to_frames(frames)

@@ -49,7 +49,7 @@ class MlcastNetwork(nn.Module):
     """
 
     input_channels = 1
-    """Which mlcast compares with the number of its variables."""
+    """Rain alone; mlcast's name for it."""
 
     def __init__(
         self,
@@ -162,8 +162,8 @@ def _default_scaling() -> Scaling:
         from mlcast.data.normalization import DEFAULT_SCALING
     except ImportError as error:
         raise InputError(
-            f"mlcast cannot be imported ({' '.join(str(error).split())}): pip install "
-            "'nowcast[mlcast]'"
+            f"mlcast cannot be imported ({' '.join(str(error).split())}); docs/pysteps.md says how "
+            "to install it"
         ) from None
     scaling: Scaling = DEFAULT_SCALING
     return scaling

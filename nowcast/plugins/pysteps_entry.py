@@ -54,10 +54,10 @@ except Exception as error:
 
 
 def register() -> list[str]:
-    """Make `pysteps.nowcasts.get_method` find the methods of this package by their names.
+    """Make pysteps' `get_method` find the nowcast methods and the importer of this package.
 
     `import pysteps` does so by itself where the package is installed; this is for where it is not,
-    and to see what is there. A method that pysteps has under the same name already stays.
+    and to see what is there. What pysteps has under the same name already stays.
 
     Returns:
         The names under which pysteps has our methods now.
@@ -65,9 +65,13 @@ def register() -> list[str]:
     Raises:
         ImportError: pysteps is not installed.
     """
-    from pysteps.nowcasts import interface
+    from pysteps.decorators import postprocess_import
+    from pysteps.io import interface as files
+    from pysteps.nowcasts import interface as nowcasts
 
-    return _add_to(interface._nowcast_methods)
+    importer = postprocess_import()(import_radar_composite)
+    files._importer_methods.setdefault("radar_composite", importer)
+    return _add_to(nowcasts._nowcast_methods)
 
 
 def _add_to(known: dict[str, Callable[..., Any]]) -> list[str]:

@@ -187,9 +187,11 @@ import pysteps
 print("convgru" in pysteps.nowcasts.interface._nowcast_methods)
 print(nowcast.plugins.register())
 print(pysteps.nowcasts.get_method("ConvGRU").__module__)
+print(pysteps.io.get_method("radar_composite", "importer").__name__)
 """,
     )
-    assert lines == ["False", str(METHODS), "nowcast.plugins.pysteps_nowcasts"]
+    module = "nowcast.plugins.pysteps_nowcasts"
+    assert lines == ["False", str(METHODS), module, "import_radar_composite"]
 
 
 def test_register_first_imports_pysteps(installed):

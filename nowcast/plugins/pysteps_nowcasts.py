@@ -252,8 +252,11 @@ def _times(timesteps: int | Sequence[float]) -> NDArray[np.float64]:
     return times
 
 
-def _check_above_zero(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < np.inf:
+def _check_above_zero(name: str, value: Any) -> None:
+    if value is None:
+        return
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 < value < np.inf:
         raise InputError(f"{name}: found {value!r}, expected more than 0")
 
 

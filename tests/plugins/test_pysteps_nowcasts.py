@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nowcast
@@ -178,6 +178,7 @@ def test_a_field_upside_down_is_turned_round_and_back(observed):
     np.testing.assert_array_equal(lower[:, ::-1], dis_flow(rates, None, [1, 1.5]))
 
 
+@settings(deadline=None)
 @given(
     rate=st.floats(0.2, 200),
     unit=st.sampled_from(["mm/h", "mm", "dBZ"]),
@@ -317,6 +318,7 @@ WRONG = [
     (np.zeros((5, 30, 30)), "3", {}, "timesteps: found '3'"),
     (np.zeros((5, 30, 30)), 3, {"timestep": 10}, "found steps of 10 minutes, the network was trai"),
     (np.zeros((5, 30, 30)), 3, {"timestep": -5}, "timestep: found -5, expected more than 0"),
+    (np.zeros((5, 30, 30)), 3, {"timestep": "5"}, "timestep: found '5', expected more than 0"),
     (np.zeros((5, 30, 30)), 3, {"kmperpixel": 0}, "kmperpixel: found 0, expected more than 0"),
     (np.zeros((5, 30, 30)), 3, {"checkpoint": "none"}, "none: found no file, expected a check"),
     (np.zeros((5, 30, 30)), 3, {"device": "abacus"}, "abacus"),

@@ -40,7 +40,8 @@ class FieldKeywords(TypedDict, total=False):
         threshold: decibels below it are no rain; None is −10.
         zerovalue: what no rain is in decibels; None is 5 below the threshold.
         metadata: of pysteps' importers and transformations, from which the keywords above are taken
-            where they are not given; and `yorigin`, "upper" unless it says "lower".
+            where they are not given (threshold and zerovalue only while unit and transform are);
+            and `yorigin`, "upper" unless it says "lower".
         timestep: minutes between frames. A network has its own, and refuses another; None takes it,
             and for the other methods means that nobody needs to know.
         kmperpixel: side of a pixel in km, above 0. Motion is in pixels here, so that it makes no
@@ -199,6 +200,9 @@ def _forecast(
     said: dict[str, Any] = {"accutime": minutes}
     for source in (metadata or {}, given):
         said |= {key: value for key, value in source.items() if value is not None}
+    if metadata and any(metadata.get(key) != said.get(key) for key in ("unit", "transform")):
+        # They are of the kind that the metadata say.
+        said |= {"threshold": threshold, "zerovalue": zerovalue}
     values = FieldValues.described(said)
     upside_down = said.get("yorigin") == "lower"
     frames = frames[-seen:, ::-1] if upside_down else frames[-seen:]

@@ -170,6 +170,12 @@ def test_keywords_stand_above_metadata(observed):
     wrong = {"unit": "mm", "accutime": 60.0, "transform": None, "projection": "anything"}
     found = dis_flow(rates, None, 1, metadata=wrong, unit="mm/h")
     np.testing.assert_array_equal(found, dis_flow(rates, None, 1))
+    # A threshold in mm/h is none in decibels.
+    linear = {"unit": "mm/h", "transform": None, "threshold": 0.1, "zerovalue": 0.0}
+    decibels = np.where(rates >= 0.1, 10 * np.log10(np.maximum(rates, 0.1)), -15.0)
+    found = dis_flow(decibels, None, 1, metadata=linear, transform="dB")
+    np.testing.assert_array_equal(found, dis_flow(decibels, None, 1, transform="dB"))
+    assert ((found > -10) & (found < 0)).mean() > 0.05
 
 
 def test_a_field_upside_down_is_turned_round_and_back(observed):

@@ -23,6 +23,7 @@ from nowcast.models.build import build_network
 from nowcast.models.network import Network
 from nowcast.models.port_2019 import convert, port_state
 from nowcast.models.settings import MOST_OF_ANYTHING, NetworkSettings
+from nowcast.models.tiles import forecast_in_tiles
 from nowcast.models.weights_file import (
     KEY,
     SUFFIX,
@@ -227,8 +228,10 @@ class TrainedNetwork:
     name: str = "network"
 
     def forecast(self, frames: Tensor, lead_times: int) -> Tensor:
-        """See `Network.forecast`."""
-        return self.network.forecast(frames, lead_times)
+        """See `Network.forecast`; grids that would take too much memory are cut into tiles."""
+        if self.network.settings.coordinates:  # They say where on its own grid a pixel is.
+            return self.network.forecast(frames, lead_times)
+        return forecast_in_tiles(self.network.forecast, frames, lead_times)
 
 
 def load(

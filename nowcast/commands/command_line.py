@@ -1,6 +1,7 @@
 """What all commands share: configuration files, log lines, errors in one line."""
 
 import logging
+import re
 import signal
 import sys
 import textwrap
@@ -93,6 +94,11 @@ class CommandParser(ArgumentParser):
             text = f"{name}:\n{textwrap.indent(text, '  ')}"
         return text.rstrip("\n") + "\n"
 
+    def parse_args(self, args: Sequence[str] | None = None, **options: Any) -> Namespace:  # type: ignore[override]
+        """Parse arguments; `--lead-times` is the same as `--lead_times`."""
+        given = sys.argv[1:] if args is None else args
+        return super().parse_args([_underscored(argument) for argument in given], **options)
+
     def require_nothing(self) -> None:
         """Let required arguments be None, where the command does not do its main work."""
         for action in self._actions:
@@ -177,6 +183,14 @@ def run_part(
         return 2
     print(usage, end="", file=sys.stdout if wanted_help else sys.stderr)
     return 0 if wanted_help else 2
+
+
+def _underscored(argument: str) -> str:
+    """An option's name with underscores; keys below it, which may be anything, stay."""
+    name, *rest = re.split(r"([.=])", argument, maxsplit=1)
+    if not name.startswith("--"):
+        return argument
+    return "--" + name[2:].replace("-", "_") + "".join(rest)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

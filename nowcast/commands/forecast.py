@@ -1,17 +1,18 @@
 """`forecast`: the next two hours from the latest files of radar."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import Namespace
 
 from nowcast.commands.command_line import CommandParser, run, take
 from nowcast.errors import InputError
+from nowcast.operations.latest import LatestFrames, RadarSettings
 from nowcast.operations.model_settings import ModelSettings
-from nowcast.operations.nowcasting import ForecastSettings, Nowcasting, RadarSettings
+from nowcast.operations.nowcasting import ForecastSettings, Nowcasting
 from nowcast.operations.products import Products
 from nowcast.operations.watching import watch
-from nowcast.radar.event_arrays import read_frames
 from nowcast.rendering.map_lines import MapLines
 
 FLAT = (ModelSettings, RadarSettings, ForecastSettings, Products)
@@ -55,26 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             products,
             settings["lines"],
         )
-        if settings["watch"]:
-            watch(
-                settings["watch"],
-                nowcasting,
-                radar,
-                last=nowcasting.last,
-                minutes=nowcasting.minutes,
-                every_seconds=settings["every_seconds"],
-            )
-        frames = read_frames(
-            settings["files"],
-            nowcasting.last,
-            minutes=nowcasting.minutes,
-            variable=radar.variable,
-            relation=radar.relation,
-            accumulation_minutes=radar.accumulation_minutes,
-            images=radar.images,
-            skip_unusable=radar.skip_unusable,
-        )
-        for path in nowcasting(frames):
+        watched = settings["watch"]
+        # A watcher never ends for a bad file.
+        radar = replace(radar, skip_unusable=True) if watched else radar
+        latest = LatestFrames(radar, nowcasting.at_most, nowcasting.minutes)
+        if watched:
+            watch(watched, latest, nowcasting, settings["every_seconds"])
+            return
+        for path in nowcasting(latest.read(map(Path, settings["files"]))):
             print(path)
 
     return run(parser, act, arguments)

@@ -13,47 +13,12 @@ from nowcast.inference.coverage import Coverage
 from nowcast.inference.forecasting import forecast
 from nowcast.method import EnsembleMethod, NowcastMethod
 from nowcast.operations.products import Products
-from nowcast.radar.event_quantities import stated_relation
-from nowcast.radar.image_frames import NO_IMAGES, ImageSeries
-from nowcast.radar.units import ZRRelation
 from nowcast.rendering.map_lines import MapLines
 
 log = logging.getLogger("nowcast")
 
 FRAMES_WITHOUT_TRAINING = 5
 """Frames that methods see which take any number."""
-
-
-@dataclass(frozen=True)
-class RadarSettings:
-    """How files of radar are read.
-
-    Args:
-        variable: name of the field in NetCDF files and Zarr stores; null finds it by its name or
-            CF standard name.
-        zr_a: a of the Z–R relation Z = a R^b of reflectivity whose files do not tell it.
-        zr_b: b of that relation.
-        accumulation_minutes: over how long amounts of rain have fallen whose file does not tell it.
-        images: how a folder of images is read.
-        skip_unusable: pass over files that are damaged or of another grid instead of refusing them;
-            what is then missing is a gap.
-    """
-
-    variable: str | None = None
-    zr_a: float | None = None
-    zr_b: float | None = None
-    accumulation_minutes: float | None = None
-    images: ImageSeries = NO_IMAGES
-    skip_unusable: bool = False
-
-    @property
-    def relation(self) -> ZRRelation | None:
-        """The Z–R relation, if one is stated.
-
-        Raises:
-            InputError: half of it is, or it is none.
-        """
-        return stated_relation(self.zr_a, self.zr_b)
 
 
 @dataclass(frozen=True)
@@ -102,7 +67,7 @@ class Nowcasting:
         return (about.input_frames - 1) * about.step_minutes + self.settings.longest_gap_minutes
 
     @property
-    def last(self) -> int | None:
+    def at_most(self) -> int | None:
         """How many frames are used at most."""
         return FRAMES_WITHOUT_TRAINING if self.minutes is None else None
 

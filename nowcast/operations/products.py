@@ -60,9 +60,7 @@ class Products:
                 written to.
         """
         if not any((self.out, self.gif, self.png, self.mp4, self.html, self.maps)):
-            raise InputError(
-                "found no product asked for, expected out, gif, png, mp4, html, images"
-            )
+            raise InputError("found no product, expected one of out, gif, png, mp4, html, maps")
         now = datetime.now()
         if self.out is not None:
             check_forecast_place(_named(self.out, now))

@@ -3,16 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import xarray as xr
 
 from nowcast.errors import InputError
-from nowcast.operations.nowcasting import RadarSettings
-from nowcast.radar.event_arrays import as_array, pass_over
-from nowcast.radar.event_sources import open_source
-from nowcast.radar.latest_frames import FrameFiles, Stamp, latest_frames, stamp_of
+from nowcast.operations.latest import LatestFrames
+from nowcast.radar.latest_frames import Stamp, stamp_of
 
 log = logging.getLogger("nowcast")
 
@@ -59,11 +56,8 @@ def _files_in(folder: Path) -> list[Path]:
 
 def watch(
     folder: Path,
+    latest: LatestFrames,
     nowcasting: Callable[[xr.DataArray], object],
-    radar: RadarSettings,
-    *,
-    last: int | None,
-    minutes: float | None,
     every_seconds: float = 10.0,
 ) -> None:
     """Make a nowcast from the frames that a folder has, and again whenever they are others.
@@ -73,10 +67,8 @@ def watch(
 
     Args:
         folder: where a service's files arrive: composites, or NetCDF-4 files.
-        nowcasting: makes a nowcast from frames.
-        radar: how files are read; those that cannot be used are always passed over.
-        last: see `nowcast.read_frames`.
-        minutes: see `nowcast.read_frames`.
+        latest: reads frames.
+        nowcasting: makes a nowcast from them.
         every_seconds: from one look into the folder to the next.
 
     Raises:
@@ -86,25 +78,12 @@ def watch(
         raise InputError(f"{folder}: found no folder, expected one to watch")
     if every_seconds <= 0:
         raise InputError(f"every_seconds: found {every_seconds:g}, expected more than 0")
-    relation = radar.relation
-    open_field = partial(
-        open_source,
-        variable=radar.variable,
-        relation=relation,
-        accumulation_minutes=radar.accumulation_minutes,
-    )
-    files = FrameFiles(open_field, relation)
-    made: list[tuple[int, Path, int]] = []
     log.info("watching %s", folder)
     for paths in new_files(folder, every_seconds):
         try:
-            frames = latest_frames(files.among(paths, pass_over), last, minutes, pass_over)
-            used = [
-                (second, frame.file.path, frame.file.modified) for second, frame in frames.items()
-            ]
-            if frames and used != made:
-                made = used
-                nowcasting(as_array(frames))
+            frames = latest.read_if_new(paths) if paths else None
+            if frames is not None:
+                nowcasting(frames)
         except InputError as error:
             log.warning("no nowcast: %s", error)
         # A full disk, a library's own error: the next frame comes all the same.

@@ -68,19 +68,25 @@ def read_frames(
         accumulation_minutes=accumulation_minutes,
         images=images,
     )
-    unusable = pass_over if skip_unusable else _refuse
+    unusable = pass_over if skip_unusable else refuse
     files = FrameFiles(open_field, relation)
-    found = latest_frames(files.among(_files(paths, images), unusable), last, minutes, unusable)
-    where = paths[0] if len(paths) == 1 else "frames"
-    if not found:
-        raise InputError(f"{where}: found no files of frames, expected at least 1")
+    found = latest_frames(
+        files.among(frame_paths(paths, images), unusable), last, minutes, unusable
+    )
     if last is not None and not 1 <= last <= len(found):
+        where = paths[0] if len(paths) == 1 else "frames"
         raise InputError(f"{where}: found {len(found)} frames, expected at least {last}")
     return as_array(found)
 
 
 def as_array(frames: Mapping[int, Frame]) -> xr.DataArray:
-    """Frames of one grid, by their seconds since 1970-01-01 UTC, as `read_frames` returns them."""
+    """Frames of one grid, by their seconds since 1970-01-01 UTC, as `read_frames` returns them.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not frames:
+        raise InputError("frames: found no file with frames, expected at least 1")
     newest = list(frames.values())[-1]
     axes = [name for name, variable in newest.coordinates.items() if variable.ndim] or ["y", "x"]
     found = xr.DataArray(
@@ -106,8 +112,18 @@ def as_array(frames: Mapping[int, Frame]) -> xr.DataArray:
 _KEPT = ("institution", "license")
 
 
-def _files(paths: Iterable[str | os.PathLike[str]], images: ImageSeries | None) -> Iterator[Path]:
-    """The paths, and in place of a folder of files the files."""
+def frame_paths(
+    paths: Iterable[str | os.PathLike[str]], images: ImageSeries | None
+) -> Iterator[Path]:
+    """The paths, and in place of a folder of files the files.
+
+    Args:
+        paths: as of `read_frames`.
+        images: how a folder of images is read.
+
+    Raises:
+        InputError: a folder has no files of frames.
+    """
     of_images = images is not None and images.pattern is not None
     for path in map(Path, paths):
         if path.is_dir() and not is_zarr(path) and not of_images:
@@ -116,7 +132,8 @@ def _files(paths: Iterable[str | os.PathLike[str]], images: ImageSeries | None) 
             yield path
 
 
-def _refuse(error: InputError) -> None:
+def refuse(error: InputError) -> None:
+    """Raise what is wrong with a file."""
     raise error
 
 

@@ -112,7 +112,7 @@ def test_a_file_of_another_grid_is_refused_or_passed_over_even_if_it_is_the_late
 
 def test_nothing_usable_is_said_in_one_line(tmp_path):
     (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    with pytest.raises(InputError, match="found no files of frames, expected at least 1"):
+    with pytest.raises(InputError, match="found no file with frames, expected at least 1"):
         nowcast.read_frames(tmp_path, skip_unusable=True)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: found no composites and no NetCDF-4 files"):

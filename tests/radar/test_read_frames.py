@@ -72,7 +72,7 @@ def test_composites_may_be_named_one_by_one(tmp_path):
     assert frames[:, 0, 0].to_numpy().tolist() == [0, 5, 10]
     xr.testing.assert_identical(frames, nowcast.read_frames(tmp_path))
     xr.testing.assert_identical(nowcast.read_frames(map(str, files[1:])), frames[:2])
-    with pytest.raises(InputError, match="found no files"):
+    with pytest.raises(InputError, match="found no file with frames"):
         nowcast.read_frames([])
     (tmp_path / "text").write_text("rain")
     with pytest.raises(InputError, match="text: cannot be read as a NetCDF-4 event"):

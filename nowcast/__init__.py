@@ -15,9 +15,10 @@ _HOME_OF = {
     "load": "nowcast.inference",
     "forecast": "nowcast.inference",
     "read_frames": "nowcast.radar.event_arrays",
+    "write_forecast": "nowcast.inference.forecast_files",
 }
 
-__all__ = ["InputError", "__version__", "forecast", "load", "read_frames"]
+__all__ = ["InputError", "__version__", "forecast", "load", "read_frames", "write_forecast"]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,6 +36,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink()
 
 
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path for a folder; rename it to `path` if the block ends well.
+
+    As `replacing`, but what stood there before is away for the moment between two renames. A
+    link is followed.
+    """
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    temporary = target.with_name(f".{target.stem}.{token}.partial{target.suffix}")
+    before = target.with_name(f".{target.stem}.{token}.before{target.suffix}")
+    try:
+        yield temporary
+        with suppress(FileNotFoundError):
+            target.replace(before)
+        temporary.replace(target)
+    finally:
+        for leftover in (temporary, before):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
 def write_json(path: str | os.PathLike[str], value: Any, indent: int = 2) -> None:
     """Write a value as JSON in UTF-8, complete or untouched.
 

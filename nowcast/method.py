@@ -4,7 +4,7 @@ Persistence, optical flow, the networks, foreign packages and files of forecasts
 made are all used through these; none of them inherits from anything here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -53,6 +53,23 @@ class EnsembleMethod(NowcastMethod, Protocol):
 
 
 @runtime_checkable
+class MemberByMember(EnsembleMethod, Protocol):
+    """An ensemble that need not hold all its members at once."""
+
+    def each_member(self, frames: torch.Tensor, lead_times: int) -> Iterator[torch.Tensor]:
+        """Forecast the frames that follow, member after member.
+
+        Args:
+            frames: as for `forecast`.
+            lead_times: as for `forecast`.
+
+        Yields:
+            Forecast pixel values of a member, `(batch, lead_times, 1, y, x)`, as of `forecast`.
+        """
+        ...
+
+
+@runtime_checkable
 class IssuedForecasts(Protocol):
     """Forecasts that were made before, found by place and time of issue."""
 
@@ -74,3 +91,8 @@ class IssuedForecasts(Protocol):
             InputError: a forecast is not there.
         """
         ...
+
+
+def method_name(method: NowcastMethod) -> str:
+    """By which a method's forecasts are known: the name that it has, or what it is."""
+    return str(getattr(method, "name", type(method).__name__))

@@ -8,6 +8,7 @@ COMMANDS = {
     "prepare_data": "radar archives and events to a frame store; synthetic rain",
     "pretrain": "train a network from its initial weights, with MEmeL or without",
     "finetune": "train a pretrained network on",
+    "forecast": "the next two hours from the latest files of radar",
     "evaluate": "score networks beside persistence and optical flow",
     "render": "animate observed and forecast rain side by side",
     "probe": "look into networks: how monosemantic their neurons are",

@@ -12,6 +12,7 @@ from nowcast.evaluation.forecast_files import ForecastFile
 from nowcast.memory import keep_freed_memory
 from nowcast.method import IssuedForecasts, NowcastMethod
 from nowcast.models.checkpoint import TrainedNetwork, checkpoint_path, load
+from nowcast.models.ensembles import PerturbedInputs
 from nowcast.models.optical_flow import OpticalFlow
 from nowcast.models.persistence import Persistence
 from nowcast.models.pysteps_methods import pysteps_method
@@ -53,8 +54,10 @@ class MethodSettings:
             names to show them under, as in --forecasts.ours FILE.
         memel_in_testing: show each network that was last trained with MEmeL a second time, as
             "NAME-T", with its layers on and their statistics frozen (the paper's F.1).
-        members: members of the STEPS ensemble.
-        ensemble_seed: decides the STEPS ensemble.
+        perturbed_inputs: show each network a second time, as "NAME ensemble": members that see
+            frames whose motion and intensity are perturbed.
+        members: members of STEPS and of the networks' ensembles.
+        ensemble_seed: decides these ensembles.
         device: where networks run: "auto", "cpu", "cuda".
         precision: in which networks forecast: "fp32" (float32, the same scores on any machine),
             "bf16" (autocast to bfloat16: faster where the machine has instructions for it), or
@@ -65,6 +68,7 @@ class MethodSettings:
     checkpoints: dict[str, Path] | None = None
     forecasts: dict[str, Path] | None = None
     memel_in_testing: bool = False
+    perturbed_inputs: bool = False
     members: int = 20
     ensemble_seed: int = 0
     device: str = "auto"
@@ -79,9 +83,17 @@ class MethodSettings:
         """
         store = data.open()
         checkpoints = self.checkpoints or {}
+        networks = open_networks(
+            checkpoints, data, self.device, self.memel_in_testing, self.precision
+        )
+        ensembles = {
+            f"{name} ensemble": PerturbedInputs(network, self.members, self.ensemble_seed)
+            for name, network in (networks if self.perturbed_inputs else {}).items()
+        }
         groups: tuple[Mapping[str, Method], ...] = (
             {name: self._baseline(name, store) for name in self.baselines},
-            open_networks(checkpoints, data, self.device, self.memel_in_testing, self.precision),
+            networks,
+            ensembles,
             {
                 name: self._forecast_file(path, store, split)
                 for name, path in (self.forecasts or {}).items()
@@ -125,7 +137,9 @@ class MethodSettings:
             found["precision"] = choose_precision(self.precision, choose_device(self.device))
         if self.memel_in_testing:
             found["memel_in_testing"] = True
-        if "STEPS" in self.baselines:
+        if self.perturbed_inputs:
+            found["perturbed_inputs"] = True
+        if self.perturbed_inputs or "STEPS" in self.baselines:
             found["ensemble"] = {"members": self.members, "seed": self.ensemble_seed}
         return {name: value for name, value in found.items() if value}
 

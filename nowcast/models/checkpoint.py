@@ -7,6 +7,7 @@ are checkpoints of the 2019 PyTorch port's TrajGRU, known by their names, and th
 with the package, by theirs. Nothing is unpickled but tensors and plain values.
 """
 
+import hashlib
 import math
 import os
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from nowcast.models.build import build_network
 from nowcast.models.network import Network
 from nowcast.models.port_2019 import convert, port_state
 from nowcast.models.settings import MOST_OF_ANYTHING, NetworkSettings
+from nowcast.models.tiles import forecast_in_tiles
 from nowcast.models.weights_file import (
     KEY,
     SUFFIX,
@@ -213,14 +215,23 @@ def _read_port(state: dict[str, Any], path: Path) -> tuple[Description, dict[str
 
 @dataclass
 class TrainedNetwork:
-    """A network ready to forecast, and what must be known to feed it; a `NowcastMethod`."""
+    """A network ready to forecast, and what must be known to feed it; a `NowcastMethod`.
+
+    Attributes:
+        network: computes.
+        description: of its checkpoint.
+        name: by which what it forecasts is known: its file's, and a hash of its bytes.
+    """
 
     network: Network
     description: Description
+    name: str = "network"
 
     def forecast(self, frames: Tensor, lead_times: int) -> Tensor:
-        """See `Network.forecast`."""
-        return self.network.forecast(frames, lead_times)
+        """See `Network.forecast`; grids that would take too much memory are cut into tiles."""
+        if self.network.settings.coordinates:  # They say where on its own grid a pixel is.
+            return self.network.forecast(frames, lead_times)
+        return forecast_in_tiles(self.network.forecast, frames, lead_times)
 
 
 def load(
@@ -252,7 +263,11 @@ def load(
         )
     load_weights(network, content, path)
     network.precision = chosen
-    return TrainedNetwork(network.to(place).eval(), description)
+    file = checkpoint_path(path)
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    name = f"{file.stem if file.parent == SHIPPED else file.name} (SHA-256 {digest[:12]})"
+    return TrainedNetwork(network.to(place).eval(), description, name)
 
 
 def load_weights(network: Network, content: dict[str, Any], path: str | os.PathLike[str]) -> None:

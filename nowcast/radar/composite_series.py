@@ -6,7 +6,7 @@ What a file holds is read in `composite_files`.
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from nowcast.radar.composite_files import is_composite, read_composite, second_o
 from nowcast.radar.composites import Composite, Grid
 from nowcast.radar.event_quantities import Quantity
 from nowcast.radar.event_values import rain_rate_of
-from nowcast.radar.events import Event, own_step_minutes
+from nowcast.radar.events import Event
 from nowcast.radar.units import ZRRelation
 
 log = logging.getLogger("nowcast")
@@ -103,12 +103,17 @@ def check_alike(composite: Composite, quantity: Quantity, grid: Grid) -> None:
 
 def composites_in(folder: Path) -> list[Path]:
     """The composites among the files of a folder, at any depth; others are counted in the log."""
+    return files_in(folder, is_composite)
+
+
+def files_in(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    """Files of a folder, at any depth, that are wanted; if there are, others are counted."""
     files = list(_files_in(folder))
-    found = [path for path in files if is_composite(path)]
+    found = [path for path in files if wanted(path)]
     others = sorted({*files} - {*found})
     if found and others:
         log.info(
-            "%s: passed over %d files that are no composites, such as %s",
+            "%s: passed over %d files that hold no frames, such as %s",
             *(folder, len(others), others[0].relative_to(folder).as_posix()),
         )
     return found
@@ -147,14 +152,9 @@ def open_composites(folder: Path, paths: Iterable[Path], relation: ZRRelation | 
                 "zr_b beside it"
             )
     seconds = np.array([file.second for file in files], dtype=np.int64)
-    try:
-        step_minutes = own_step_minutes(seconds)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from None
     return Event(
         path=folder,
         times=seconds.astype("datetime64[s]"),
-        step_minutes=step_minutes,
         shape=first.grid.shape,
         grid_spacing_km=first.grid.spacing_km,
         metadata={

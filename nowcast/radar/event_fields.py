@@ -32,7 +32,6 @@ from nowcast.radar.event_values import (
 from nowcast.radar.events import (
     MOST_PIXELS,
     Event,
-    own_step_minutes,
 )
 from nowcast.radar.units import ZRRelation
 
@@ -182,9 +181,7 @@ def open_field(
         return Event(
             path=path,
             times=seconds[numbers].astype("datetime64[s]"),
-            step_minutes=own_step_minutes(
-                seconds[numbers], None if stated_step is None else float(stated_step)
-            ),
+            stated_step_minutes=None if stated_step is None else float(stated_step),
             shape=(field.shape[1], field.shape[2]),
             grid_spacing_km=spacing,
             metadata={

@@ -15,6 +15,7 @@ from pathlib import Path
 from nowcast.errors import InputError
 from nowcast.radar.archive import SPLITS
 from nowcast.radar.codecs import Compression
+from nowcast.radar.event_quantities import stated_relation
 from nowcast.radar.event_sources import open_event
 from nowcast.radar.event_splits import check_given, check_same_steps, spans_of, tiles_report
 from nowcast.radar.event_tiles import (
@@ -32,7 +33,6 @@ from nowcast.radar.parts import claimed, content_hash, discard_other_parts, make
 from nowcast.radar.preparation_report import PreparationReport, description, report_of
 from nowcast.radar.store import VERSION, FrameStore, Sequence
 from nowcast.radar.store_writing import already_prepared, write_store
-from nowcast.radar.units import ZRRelation
 
 log = logging.getLogger("nowcast")
 
@@ -41,17 +41,6 @@ def _check_shares(**shares: float) -> None:
     for name, share in shares.items():
         if not 0 <= share <= 1:
             raise InputError(f"{name}: found {share}, expected a share from 0 to 1")
-
-
-def _relation(zr_a: float | None, zr_b: float | None) -> ZRRelation | None:
-    if zr_a is None and zr_b is None:
-        return None
-    if zr_a is None or zr_b is None:
-        raise InputError("zr_a, zr_b: found one alone, expected both or none")
-    try:
-        return ZRRelation(zr_a, zr_b)
-    except ValueError as error:
-        raise InputError(str(error)) from None
 
 
 def prepare_events(
@@ -133,7 +122,7 @@ def prepare_events(
         minimum_coverage=minimum_coverage,
         minimum_wet_fraction=minimum_wet_fraction,
     )
-    relation = _relation(zr_a, zr_b)
+    relation = stated_relation(zr_a, zr_b)
     given = {"train": train, "valid": valid, "test": test}
     check_given(out, [Path(path) for split in given.values() for path in split])
     spans = [

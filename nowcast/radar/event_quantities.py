@@ -10,6 +10,7 @@ from typing import Any, Literal
 import xarray as xr
 
 from nowcast.errors import InputError
+from nowcast.radar.units import ZRRelation
 
 Quantity = Literal["reflectivity", "rain rate", "rain amount"]
 
@@ -130,3 +131,19 @@ def _names(field: xr.DataArray) -> set[str]:
     """Those of the field's names that are known."""
     names = {str(field.name).lower(), str(field.attrs.get("standard_name"))}
     return names & {*_STANDARD_NAMES, *_SHORT_NAMES}
+
+
+def stated_relation(zr_a: float | None, zr_b: float | None) -> ZRRelation | None:
+    """The Z–R relation Z = a R^b of two numbers; None of none.
+
+    Raises:
+        InputError: one stands alone, or they are not above 0.
+    """
+    if zr_a is None and zr_b is None:
+        return None
+    if zr_a is None or zr_b is None:
+        raise InputError("zr_a, zr_b: found one alone, expected both or none")
+    try:
+        return ZRRelation(zr_a, zr_b)
+    except ValueError as error:
+        raise InputError(str(error)) from None

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -64,7 +65,7 @@ class Event:
     Attributes:
         path: the file or folder.
         times: datetime64[s] (n,), strictly increasing; gaps are missing frames.
-        step_minutes: time between frames.
+        stated_step_minutes: time between frames, where something says so.
         shape: (y, x).
         grid_spacing_km: side of a pixel; None where pixels are not squares of a stated length.
         metadata: source, licence, projection and the like.
@@ -75,12 +76,21 @@ class Event:
 
     path: Path
     times: Times
-    step_minutes: float
     shape: tuple[int, int]
     grid_spacing_km: float | None
     metadata: Mapping[str, Any]
     reader: FrameReader
     coordinates: Mapping[str, xr.Variable] = field(default_factory=dict)
+    stated_step_minutes: float | None = None
+
+    @cached_property
+    def step_minutes(self) -> float:
+        """Time between frames: as stated, or the shortest time between two of them.
+
+        Raises:
+            InputError: there is one frame alone, or frames lie between the steps.
+        """
+        return _step_minutes(self.path, self.times.astype(np.int64), self.stated_step_minutes)
 
 
 class EventFrames(NamedTuple):
@@ -103,24 +113,17 @@ def event_name(path: str | os.PathLike[str]) -> str:
     return Path(Path(os.path.abspath(path)).name.removesuffix(".zip")).stem
 
 
-def own_step_minutes(seconds: NDArray[np.int64], stated: float | None = None) -> float:
-    """Time between the frames of an event: as stated, or the shortest time between two of them.
-
-    Args:
-        seconds: seconds since 1970 (n,), strictly increasing.
-        stated: minutes, where the file says so.
-
-    Raises:
-        InputError: there is one frame alone, or frames lie between the steps.
-    """
+def _step_minutes(path: Path, seconds: NDArray[np.int64], stated: float | None) -> float:
     if stated is None and len(seconds) < 2:
-        raise InputError("found one time, expected a time step: two times, or one that is stated")
+        raise InputError(
+            f"{path}: found one time, expected a time step: two times, or one that is stated"
+        )
     step_minutes = float(np.diff(seconds).min() / 60) if stated is None else stated
     off_step = np.diff(seconds) % step_in_seconds(step_minutes) != 0
     if off_step.any():
         at = int(np.argmax(off_step))
         raise InputError(
-            f"found {np.diff(seconds)[at] / 60:g} minutes between times {at} and {at + 1}, "
+            f"{path}: found {np.diff(seconds)[at] / 60:g} minutes between times {at} and {at + 1}, "
             f"expected multiples of {step_minutes:g}"
         )
     return step_minutes
@@ -149,7 +152,7 @@ def at_step(event: Event, step_minutes: float, subsample: bool) -> Event:
     return replace(
         event,
         times=event.times[numbers],
-        step_minutes=step_minutes,
+        stated_step_minutes=step_minutes,
         reader=event.reader.taken(numbers.tolist()),
     )
 

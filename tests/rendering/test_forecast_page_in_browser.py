@@ -109,7 +109,16 @@ def test_opacity_fades_rain_to_the_ground_and_leaves_the_lines(player):
 
 def test_play_goes_on_and_faster_where_it_is_asked_to(player):
     set_to(player, "input", 0)
-    set_to(player, ".speed", 4, "change")
+    player.driver.execute_script(
+        "const wait = window.setTimeout; window.waits = [];"
+        "window.setTimeout = (then, ms) => { window.waits.push(ms); return wait(then, ms); }"
+    )
+    for speed, wait in (("0.5", 400), ("1", 200), ("4", 50)):
+        set_to(player, ".speed", speed, "change")
+        player.find(".play").click()
+        assert player.driver.execute_script("return window.waits.pop()") == wait
+        player.pause()
+    set_to(player, "input", 0)
     player.find(".play").click()
     player.wait_for(lambda p: p.frame >= 3)
     player.wait_for(lambda p: p.frame == 0)

@@ -38,6 +38,13 @@ def test_observed_frames_come_first_at_their_own_times_then_the_forecast():
     assert forecast_scene(made).frames == 4
 
 
+def test_negative_rain_rates_were_not_observed():
+    seen = frames(rain())
+    negative = seen.fillna(-1.0).assign_attrs(seen.attrs)
+    one, two = (forecast_scene(forecast(seen), each) for each in (seen, negative))
+    np.testing.assert_array_equal(one.fields[0].classes, two.fields[0].classes)
+
+
 @pytest.mark.parametrize("turned", [("y",), ("x",), ("y", "x")])
 def test_north_is_at_the_top_and_west_at_the_left_whichever_way_the_axes_run(turned):
     seen = frames(rain())

@@ -120,6 +120,18 @@ def test_a_coast_falls_on_its_pixels(natural_earth, no_gshhg):
     assert (found == COASTLINE).sum() <= 150 + 175 + 4
 
 
+def test_islands_of_a_few_pixels_are_left_out(natural_earth, no_gshhg):
+    def island(west, south, pixels):
+        corners = np.array([(0, 0), (2, 0), (2, 1), (0, 1), (0, 0)]) * pixels * 0.02
+        return [(west + east, south + north) for east, north in corners]
+
+    coast = [island(-2.0, 57.0, 2), island(2.0, 57.0, 12)]
+    write_shapefile(natural_earth, "physical", "coastline", coast)
+    rows, columns = np.nonzero(draw_lines(DEGREES, ONLY_COASTS) == COASTLINE)
+    assert (columns.min(), columns.max()) == (312, 336)
+    assert (rows.min(), rows.max()) == (188, 200)
+
+
 def test_a_border_along_a_parallel_is_curved_where_the_parallel_is(natural_earth, no_gshhg):
     """One piece of 20 degrees, whose ends lie far outside the grid."""
     write_shapefile(

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from nowcast.benchmarks.forecast_of_event import measure_forecast_of_event
 from nowcast.benchmarks.forecast_variants import (
     Task,
     TimedForecast,
@@ -50,6 +52,8 @@ def measure_forecast(
     batch: int = 1,
     input_frames: int = 5,
     lead_times: int = 20,
+    event: Path | None = None,
+    checkpoint: str = "convgru-5min",
     opponents: bool = False,
     repeats: int = 5,
     warmup: int = 1,
@@ -70,6 +74,10 @@ def measure_forecast(
         batch: clips that are forecast at once.
         input_frames: frames that are seen.
         lead_times: frames that are forecast.
+        event: file of a radar event: instead of these comparisons, time `nowcast.forecast` of its
+            whole grid from its last frames, by the network of `checkpoint`, by an untrained one
+            of `hidden`, and by optical flow, each in a process of its own.
+        checkpoint: a file, or the name of a network that comes with the package.
         opponents: also time pysteps' extrapolation, S-PROG and ANVIL.
         repeats: rounds that are timed.
         warmup: rounds before them that are not.
@@ -84,6 +92,10 @@ def measure_forecast(
         InputError: for a setting that makes no sense, or opponents without pysteps installed.
         ChildProcessError: a forecast failed.
     """
+    if event is not None:
+        return measure_forecast_of_event(
+            event, checkpoint, hidden, input_frames, lead_times, opponents, repeats, warmup, device
+        )
     settings = dict(locals())
     shape = StepShape(hidden, side, batch, input_frames, lead_times)
     place = choose_device(device)

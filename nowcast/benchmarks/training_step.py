@@ -19,6 +19,16 @@ from nowcast.training.loss import balanced_loss
 from nowcast.training.module import OptimizationSettings
 
 
+def network_settings(hidden: tuple[int, ...]) -> NetworkSettings:
+    """Shape of a network in the form of the benchmark's authors.
+
+    Args:
+        hidden: channels of the ConvGRU states, finest level first.
+    """
+    features = (8, *hidden[1:])
+    return NetworkSettings(hidden=hidden, features=features, up_features=features)
+
+
 @dataclass(frozen=True)
 class StepShape:
     """What a training step works on.
@@ -49,9 +59,8 @@ class StepShape:
 
     @property
     def network(self) -> NetworkSettings:
-        """Shape of the network, in the form of the benchmark's authors."""
-        features = (8, *self.hidden[1:])
-        return NetworkSettings(hidden=self.hidden, features=features, up_features=features)
+        """Shape of the network."""
+        return network_settings(self.hidden)
 
     @property
     def smallest_state(self) -> int:

@@ -148,8 +148,13 @@ def _members(model: NowcastMethod, clip: torch.Tensor, lead_times: int) -> Itera
 
 def _rain_rate(forecast: torch.Tensor) -> NDArray[np.float32]:
     """Rain rate (lead_time, y, x) in mm/h of pixel values (1, lead_time, 1, y, x)."""
-    pixels = forecast[0, :, 0].cpu().numpy().astype(np.float64).clip(0.0, 1.0)
-    return np.where(pixels > 0.0, pixel_to_rain_rate(pixels), 0.0).astype(np.float32)
+    pixels = forecast[0, :, 0].cpu().numpy()
+    rain_rate = np.empty(pixels.shape, np.float32)
+    # One by one: in double precision all of them are a lot of memory.
+    for frame, found in zip(pixels, rain_rate, strict=True):
+        exact = frame.astype(np.float64).clip(0.0, 1.0)
+        found[:] = np.where(exact > 0.0, pixel_to_rain_rate(exact), 0.0)
+    return rain_rate
 
 
 def _checked_thresholds(thresholds: Sequence[float], model: NowcastMethod) -> tuple[float, ...]:

@@ -104,12 +104,13 @@ class Products:
         if "license" in forecast.attrs:
             facts["license of the radar data"] = forecast.attrs["license"]
         writers: dict[str, Callable[[Path], object]] = {
+            # The first: it is refused where the frames do not tell where they are.
+            "maps": lambda path: write_map_images(path, forecast),
             "out": lambda path: write_forecast(forecast, path, title=title),
             "gif": lambda path: write_forecast_gif(path, forecast, **moving),
             "png": lambda path: write_forecast_png(path, forecast, **shown),
             "mp4": lambda path: write_forecast_video(path, forecast, **moving),
             "html": lambda path: write_forecast_page(path, forecast, facts=facts, **moving),
-            "maps": lambda path: write_map_images(path, forecast),
         }
         written = []
         for name, write in writers.items():

@@ -1,15 +1,11 @@
 """Forecasts as files, read by what others read them with."""
 
-import json
-import os
-import subprocess
-import sys
-
 import h5py
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from cf_checker import complaints
 from moving_rain import START, rain_at
 
 import nowcast
@@ -49,25 +45,6 @@ def made():
 def written(forecast, path):
     nowcast.write_forecast(forecast, path)
     return path
-
-
-def complaints(path, folder):
-    """What compliance-checker says of a file."""
-    pytest.importorskip("compliance_checker")
-    report = folder / "report.json"
-    done = subprocess.run(
-        [os.path.join(os.path.dirname(sys.executable), "compliance-checker"),
-         "--test=cf:1.8", "--criteria=strict", "--format=json", f"--output={report}", path],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert report.exists(), done.stderr
-    found = json.loads(report.read_text())["cf:1.8"]
-    return {
-        said["name"]: said["msgs"]
-        for part in ("high_priorities", "medium_priorities", "low_priorities")
-        for said in found[part]
-        if said["value"][0] < said["value"][1]
-    }
 
 
 def test_it_says_when_where_and_by_what(made, tmp_path):

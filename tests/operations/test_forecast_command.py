@@ -60,7 +60,7 @@ def test_every_product_is_made_and_named_by_its_time(folder):
         "--title=A <b>rainy</b> night", "--method=optical flow",
     )  # fmt: skip
     assert done.status == 0, done.err
-    made = ["2020/rain_06010020.zarr", "rain.gif", "rain.png", "rain.mp4", "rain_0020.html", "maps"]
+    made = ["maps", "2020/rain_06010020.zarr", "rain.gif", "rain.png", "rain.mp4", "rain_0020.html"]
     assert done.out.split() == made
     store = xr.open_zarr("2020/rain_06010020.zarr", consolidated=False, decode_timedelta=True)
     assert store["precip_intensity"].shape == (3, 120, 160)
@@ -149,6 +149,24 @@ def test_fewer_frames_than_needed_are_refused(folder):
     )
     line = refused("radar/T_PAAH0020.h5", "--method=optical flow")
     assert line == "error: frames: found 1, expected at least 2 to know their time step"
+
+
+def test_maps_of_frames_without_a_place_are_refused_and_nothing_is_written(folder):
+    rates = xr.DataArray(
+        np.ones((3, 20, 30), np.float32),
+        dims=("time", "y", "x"),
+        coords={
+            "time": np.datetime64("2020-06-01", "ns") + 300 * 10**9 * np.arange(3),
+            "y": ("y", np.arange(20.0)[::-1], {"units": "m"}),
+            "x": ("x", np.arange(30.0), {"units": "m"}),
+        },
+        name="rainfall_rate",
+        attrs={"units": "mm h-1"},
+    )
+    rates.to_netcdf("nowhere.nc", engine="h5netcdf")
+    line = refused("nowhere.nc", "--method=optical flow", "--maps=maps", "--gif=rain.gif")
+    assert line.startswith("error: georeference: found no grid mapping")
+    assert not {"maps", "rain.gif", "forecast.nc"} & {path.name for path in folder.iterdir()}
 
 
 def test_an_ensemble_tells_probabilities(folder):

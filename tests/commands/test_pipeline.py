@@ -265,3 +265,24 @@ def test_networks_can_be_scored_with_their_memel_layers_on(folder, tmp_path):
     assert said.status == 2
     assert "found no checkpoint with MEmeL layers" in said.err
     assert not (tmp_path / "off").exists()
+
+
+def test_networks_can_be_scored_as_ensembles_of_perturbed_inputs(folder, tmp_path):
+    run = folder / "runs/pretrain/last.ckpt"
+    options = ("--config", folder / "experiment.yaml", "--baselines=[]", "--at_most=4",
+               "--members=3", "--perturbed_inputs=true")  # fmt: skip
+    pretrained = ("--checkpoints", f'{{"A": "{run}"}}')
+    said = nowcast("evaluate", *options, *pretrained, "--out", tmp_path / "first")
+    assert said.status == 0, said.err
+    report = json.loads((tmp_path / "first/scores.json").read_text())
+    assert list(report["methods"]) == ["A", "A ensemble"]
+    ensemble = report["methods"]["A ensemble"]["per_lead"]
+    assert len(ensemble["crps_mm_h"]) == 20
+    assert min(ensemble["spread_skill_ratio"]) > 0
+    # The seed decides, and it is the evaluation's own.
+    for name, seed in (("again", 0), ("other", 1)):
+        said = nowcast("evaluate", *options, *pretrained, "--out", tmp_path / name,
+                       f"--ensemble_seed={seed}")  # fmt: skip
+        assert said.status == 0, said.err
+        found = json.loads((tmp_path / name / "scores.json").read_text())["methods"]["A ensemble"]
+        assert (found["per_lead"]["crps_mm_h"] == ensemble["crps_mm_h"]) == (name == "again")

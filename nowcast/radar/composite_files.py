@@ -15,8 +15,8 @@ from nowcast.errors import InputError
 from nowcast.radar.composite_geotiff import GEOTIFF
 from nowcast.radar.composite_grib import MRMS
 from nowcast.radar.composite_hdf5 import hdf5_format
-from nowcast.radar.composite_parts import CompositeFormat
-from nowcast.radar.composite_pgm import GZIP, PGM, pgm_start
+from nowcast.radar.composite_parts import CompositeFormat, is_gzip, uncompressed_start
+from nowcast.radar.composite_pgm import PGM
 from nowcast.radar.composites import Composite
 
 _HDF5, _GRIB = b"\x89HDF\r\n\x1a\n", b"GRIB"
@@ -76,14 +76,9 @@ def _explained(path: Path) -> Iterator[CompositeFormat]:
 def _format_of(path: Path) -> CompositeFormat | None:
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected a radar composite")
-    with path.open("rb") as file:
-        start = file.read(8)
-    if start.startswith(_HDF5):
-        return hdf5_format(path)
-    if start.startswith(_TIFF):
-        return GEOTIFF
+    start = uncompressed_start(path)
+    if start.startswith((_HDF5, *_TIFF)) and not is_gzip(path):
+        return hdf5_format(path) if start.startswith(_HDF5) else GEOTIFF
     if start.startswith(_GRIB):
         return MRMS
-    if start.startswith((GZIP, b"P5")) and pgm_start(path).startswith(b"P5"):
-        return PGM
-    return None
+    return PGM if start.startswith(b"P5") else None

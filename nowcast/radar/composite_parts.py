@@ -1,7 +1,9 @@
 """What readers of all formats of composites share: packages, sizes, grids, times."""
 
+import gzip
 import io
 import re
+import zlib
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
@@ -15,6 +17,8 @@ import numpy as np
 from nowcast.errors import InputError
 from nowcast.radar.composites import Composite, Grid
 from nowcast.radar.events import MOST_PIXELS
+
+MOST_HEADER_BYTES = 2**16
 
 
 class CompositeFormat(NamedTuple):
@@ -77,3 +81,18 @@ def seconds_of_text(text: str, form: str) -> int:
     except ValueError:
         raise InputError(f"found the time {text!r}, expected one like {form}") from None
     return int(time.replace(tzinfo=UTC).timestamp())
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def uncompressed_start(path: Path) -> bytes:
+    """The first bytes of a file, uncompressed; nothing where they cannot be."""
+    try:
+        with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
+            return file.read(MOST_HEADER_BYTES)
+    except (OSError, EOFError, zlib.error):
+        return b""

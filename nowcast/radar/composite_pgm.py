@@ -1,6 +1,5 @@
 """FMI's composites in PGM, with the georeference in comments, through pysteps' importer."""
 
-import gzip
 from pathlib import Path
 
 from nowcast.errors import InputError
@@ -8,32 +7,18 @@ from nowcast.radar.composite_parts import (
     CompositeFormat,
     check_shape,
     grid_of_corners,
+    is_gzip,
     needed,
     seconds_of_text,
+    uncompressed_start,
 )
 from nowcast.radar.composites import Composite
 from nowcast.radar.units import ZRRelation
 
-MOST_HEADER_BYTES = 2**16
-GZIP = b"\x1f\x8b"
-
-
-def pgm_start(path: Path) -> bytes:
-    """The first bytes, uncompressed; nothing where they cannot be."""
-    with path.open("rb") as file:
-        if file.read(2) != GZIP:
-            file.seek(0)
-            return file.read(MOST_HEADER_BYTES)
-    try:
-        with gzip.open(path) as file:
-            return file.read(MOST_HEADER_BYTES)
-    except (OSError, EOFError):
-        return b""
-
 
 def _pgm_header(path: Path) -> tuple[dict[str, str], tuple[int, int]]:
     """What its comments say, by their first word, and its (y, x)."""
-    lines = pgm_start(path).split(b"\n", 200)
+    lines = uncompressed_start(path).split(b"\n", 200)
     comments = [line[1:].decode("ascii").split() for line in lines if line.startswith(b"#")]
     said = {words[0]: " ".join(words[1:]) for words in comments if words}
     sizes = next(line for line in lines[1:] if not line.startswith(b"#"))
@@ -55,9 +40,7 @@ def _read_pgm(path: Path) -> Composite:
     for name, expected in (("param", "CorrectedReflectivity"), ("type", "stereographic")):
         if said.get(name) != expected:
             raise InputError(f"found {name} {said.get(name)!r}, expected {expected!r}")
-    with path.open("rb") as file:
-        zipped = file.read(2) == GZIP
-    values, _, metadata = importers.import_fmi_pgm(str(path), gzipped=zipped)
+    values, _, metadata = importers.import_fmi_pgm(str(path), gzipped=is_gzip(path))
     if values.shape != shape:
         raise InputError(f"found {values.shape} pixels, expected {shape} as its header says")
     relation = ZRRelation(metadata["zr_a"], metadata["zr_b"])

@@ -320,3 +320,23 @@ def test_a_missing_package_is_named_with_how_to_get_it(tmp_path, monkeypatch, fo
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=rf"{package} reads, .*pip install 'nowcast\[radar\]'"):
         read_composite(tmp_path / "a")
+
+
+def test_mrms_is_read_compressed_as_it_is_issued(shared, tmp_path):
+    plain = min((shared / "real-radar/original/mrms_grib2").iterdir())
+    zipped = tmp_path / "PrecipRate.grib2.gz"
+    zipped.write_bytes(gzip.compress(plain.read_bytes(), 1))
+    found, expected = read_composite(zipped), read_composite(plain)
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found.grid == expected.grid
+    assert found.second == second_of(zipped) == second_of(plain)
+    zipped.write_bytes(zipped.read_bytes()[:-20_000])
+    with pytest.raises(InputError, match="PrecipRate.grib2.gz: cannot be read as MRMS GRIB2"):
+        read_composite(zipped)
+
+
+def test_other_formats_are_not_known_compressed(tmp_path):
+    write_odim(tmp_path / "a", np.ones((3, 4)))
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress((tmp_path / "a").read_bytes()))
+    assert not is_composite(path)

@@ -331,7 +331,7 @@ def test_mrms_is_read_compressed_as_it_is_issued(shared, tmp_path):
     assert found.grid == expected.grid
     assert found.second == second_of(zipped) == second_of(plain)
     zipped.write_bytes(zipped.read_bytes()[:-20_000])
-    with pytest.raises(InputError, match="PrecipRate.grib2.gz: cannot be read as MRMS GRIB2"):
+    with pytest.raises(InputError, match=r"PrecipRate.grib2.gz: cannot be read as MRMS GRIB2"):
         read_composite(zipped)
 
 

@@ -43,7 +43,7 @@ LONGEST_TIMESTEP_MINUTES = 15.0
 
 
 class FieldKeywords(TypedDict, total=False):
-    """Keywords that all methods take; pysteps' own words and defaults.
+    """Keywords that all methods take, in pysteps' own words where it has some.
 
     Attributes:
         unit: of `precip` and of the forecast: "mm/h" (the default), "mm" or "dBZ".
@@ -59,7 +59,8 @@ class FieldKeywords(TypedDict, total=False):
             and `yorigin`, "upper" unless it says "lower".
         timestep: minutes between frames, and between times to forecast for. Where it is not a
             network's own, the rain at the network's times is interpolated, up to 15 minutes. None
-            takes a network's own, and for the other methods means that nobody needs to know.
+            takes that of the metadata's `timestamps`, which have to be even, if they are as many as
+            the frames, and else a network's own; the other methods need not know it.
         coverage: where the forecast is missing. "moves" (the default): where the air comes from
             that the last frame did not observe, or from beyond the grid, as in pysteps'
             extrapolation; "stays": where the last frame has no data.

@@ -9,26 +9,41 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from math import ceil
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nowcast.errors import InputError
+from nowcast.plugins.pysteps_arguments import (
+    check_above_zero,
+    check_whole,
+    frames_of,
+    times_of,
+    timestep_of,
+)
 from nowcast.plugins.pysteps_values import FieldValues
 
 if TYPE_CHECKING:
+    import xarray as xr
+
+    from nowcast.inference.coverage import Coverage
     from nowcast.method import NowcastMethod
+    from nowcast.models.checkpoint import Description
 
 Forecast = NDArray[np.floating[Any]]
 Timed = tuple[Forecast, float, float]
 
 FRAMES_SEEN = 5
-"""The networks' number of input frames, and four pairs for optical flow."""
+"""By methods without training: four pairs for optical flow."""
+
+LONGEST_TIMESTEP_MINUTES = 15.0
+"""Between frames that are farther apart no rain is interpolated for a network."""
 
 
 class FieldKeywords(TypedDict, total=False):
-    """Keywords that all methods take; pysteps' own words and defaults.
+    """Keywords that all methods take, in pysteps' own words where it has some.
 
     Attributes:
         unit: of `precip` and of the forecast: "mm/h" (the default), "mm" or "dBZ".
@@ -42,11 +57,19 @@ class FieldKeywords(TypedDict, total=False):
         metadata: of pysteps' importers and transformations, from which the keywords above are taken
             where they are not given (threshold and zerovalue only while unit and transform are);
             and `yorigin`, "upper" unless it says "lower".
-        timestep: minutes between frames. A network has its own, and refuses another; None takes it,
-            and for the other methods means that nobody needs to know.
+        timestep: minutes between frames, and between times to forecast for. Where it is not a
+            network's own, the rain at the network's times is interpolated, up to 15 minutes. None
+            takes that of the metadata's `timestamps`, which have to be even, if they are as many as
+            the frames, and else a network's own; the other methods need not know it.
+        coverage: where the forecast is missing. "moves" (the default): where the air comes from
+            that the last frame did not observe, or from beyond the grid, as in pysteps'
+            extrapolation; "stays": where the last frame has no data.
+        n_ens_members: above 1, members of an ensemble that sees the frames with motion and
+            intensity a little otherwise (`nowcast.models.ensembles.PerturbedInputs`); None or 1 is
+            the method's one forecast, of what was observed.
+        seed: decides the ensemble; None draws another one every time.
         kmperpixel: side of a pixel in km, above 0. Motion is in pixels here, so that it makes no
             difference; it is taken because other methods of pysteps need it.
-        seed: for callers that give one to every method; these here draw nothing.
         measure_time: also return seconds of preparation and of forecasting, as S-PROG does.
     """
 
@@ -59,8 +82,10 @@ class FieldKeywords(TypedDict, total=False):
     zerovalue: float | None
     metadata: Mapping[str, Any] | None
     timestep: float | None
-    kmperpixel: float | None
+    coverage: "Coverage"
+    n_ens_members: int | None
     seed: int | None
+    kmperpixel: float | None
     measure_time: bool
 
 
@@ -75,19 +100,21 @@ def convgru(
     """Forecast with a trained network of this package.
 
     Args:
-        precip: (time, y, x), oldest first, row 0 north, NaN = no data; the last 5 frames are used,
-            or as many as the network was trained on.
+        precip: (time, y, x), oldest first, row 0 north, NaN = no data; at the network's time step
+            the last 5 frames are used, or as many as it was trained on, and at another as many as
+            span the same time.
         velocity: ignored, and may be None: a network sees the motion in the frames.
         timesteps: how many, or ascending times in steps after the last frame, such as [1, 1.5, 6];
-            what lies between whole steps is interpolated along the motion (`fractional_steps`).
+            what lies between two steps of the network is interpolated along the motion.
         checkpoint: name of a network that comes with the package, or any file `nowcast.load` takes.
             It is kept in memory for the next forecast.
         device: where the network runs: "cpu", "cuda" or "auto".
         **keywords: `FieldKeywords`: unit, transform, zr_a, zr_b, timestep and so on.
 
     Returns:
-        (timesteps, y, x) in the unit and the transform of `precip`, and of its type; NaN where none
-        of the frames used has data. With `measure_time` also two durations in seconds.
+        (timesteps, y, x), or (n_ens_members, timesteps, y, x) of an ensemble, in the unit and the
+        transform of `precip`, and of its type; NaN where it is missing (`coverage`). With
+        `measure_time` also two durations in seconds.
 
     Raises:
         InputError: (a ValueError) for frames that cannot be forecast from, in one line.
@@ -170,24 +197,31 @@ def _forecast(
     zerovalue: float | None = None,
     metadata: Mapping[str, Any] | None = None,
     timestep: float | None = None,
-    kmperpixel: float | None = None,
+    coverage: "Coverage" = "moves",
+    n_ens_members: int | None = None,
     seed: int | None = None,
+    kmperpixel: float | None = None,
     measure_time: bool = False,
 ) -> Forecast | Timed:
     start = time.perf_counter()
-    import xarray as xr
-
-    from nowcast.inference import forecast
     from nowcast.models.checkpoint import TrainedNetwork
+    from nowcast.plugins.pysteps_rain_rates import Members, rain_rates
 
-    frames = _frames(precip)
-    times = _times(timesteps)
-    _check_above_zero("timestep", timestep)
-    _check_above_zero("kmperpixel", kmperpixel)
-    method, seen, minutes = model(), FRAMES_SEEN, timestep
+    frames, times = frames_of(precip), times_of(timesteps)
+    check_above_zero("kmperpixel", kmperpixel)
+    check_above_zero("timestep", timestep)
+    check_whole("n_ens_members", n_ens_members, 1)
+    check_whole("seed", seed, 0)
+    minutes = timestep_of(metadata or {}, len(frames)) if timestep is None else timestep
+    method, seen, spacing = model(), FRAMES_SEEN, 1.0
     if isinstance(method, TrainedNetwork):
-        seen = method.description.input_frames
-        minutes = method.description.step_minutes if timestep is None else timestep
+        about = method.description
+        spacing = minutes = about.step_minutes if minutes is None else minutes
+        seen = _frames_needed(about, minutes, len(frames))
+        times = _as_whole_as_meant(times * (minutes / about.step_minutes))
+    if n_ens_members is not None and n_ens_members > 1:
+        drawn = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+        method = Members(method, n_ens_members, drawn)
     given = {
         "unit": unit,
         "transform": transform,
@@ -206,87 +240,59 @@ def _forecast(
     values = FieldValues.described(said)
     upside_down = said.get("yorigin") == "lower"
     frames = frames[-seen:, ::-1] if upside_down else frames[-seen:]
-    rates, units = values.to_frames(frames)
-    step = np.timedelta64(round((minutes or 1) * 60_000), "ms")
-    known = xr.DataArray(
-        rates,
-        dims=("time", "y", "x"),
-        coords={"time": np.datetime64("2000-01-01", "ns") + step * np.arange(len(rates))},
-        attrs={"units": units},
-    )
+    known = _with_times(*values.to_frames(frames), spacing)
     ready = time.perf_counter()
-    whole = forecast(method, known, int(np.ceil(times[-1])), relation=values.relation)
-    found = _at(times, whole["rain_rate"].to_numpy(), rates, values)
-    result = values.of_rain_rate(found[:, ::-1] if upside_down else found).astype(frames.dtype)
+    found = rain_rates(
+        method,
+        known,
+        times,
+        relation=values.relation,
+        coverage=coverage,
+        longest_gap_minutes=max(LONGEST_TIMESTEP_MINUTES, spacing),
+    )
+    result = values.of_rain_rate(found[..., ::-1, :] if upside_down else found)
+    result = result.astype(frames.dtype)
     if measure_time:
         return result, ready - start, time.perf_counter() - ready
     return result
 
 
-def _frames(precip: ArrayLike) -> Forecast:
-    """The observed field, (time, y, x), floating-point."""
-    frames = np.asanyarray(precip)
-    if frames.dtype.kind in "iu":
-        frames = frames.astype(np.float64)
-    if frames.dtype.kind != "f":
-        raise InputError(f"precip: found values of type {frames.dtype}, expected numbers")
-    if isinstance(frames, np.ma.MaskedArray):
-        frames = frames.filled(np.nan)
-    if frames.ndim == 2:
-        raise InputError("precip: found one frame, (y, x), expected several, (time, y, x)")
-    if frames.ndim != 3 or 0 in frames.shape:
-        raise InputError(f"precip: found shape {frames.shape}, expected (time, y, x)")
-    return frames
+def _frames_needed(about: "Description", timestep: float, frames: int) -> int:
+    """How many of the last frames span what a network sees, `timestep` minutes apart."""
+    from nowcast.inference.time_steps import AS_GOOD_AS_AT
+
+    longest = max(LONGEST_TIMESTEP_MINUTES, about.step_minutes)
+    if timestep > longest:
+        raise InputError(
+            f"timestep: found {timestep:g} minutes, expected at most {longest:g}: the network has "
+            f"steps of {about.step_minutes:g}, and what lies between frames is interpolated"
+        )
+    span = (about.input_frames - 1) * about.step_minutes
+    least = 1 + ceil((span - AS_GOOD_AS_AT * about.step_minutes) / timestep)
+    if frames < least:
+        raise InputError(
+            f"precip: found {frames} frames every {timestep:g} minutes, expected at least {least}:"
+            f" the network sees {span:g} minutes"
+        )
+    return 1 + ceil(span / timestep)
 
 
-def _times(timesteps: int | Sequence[float]) -> NDArray[np.float64]:
-    """Times to forecast for, in steps after the last frame."""
-    if isinstance(timesteps, int | np.integer) and not isinstance(timesteps, bool):
-        if timesteps < 1:
-            raise InputError(f"timesteps: found {timesteps}, expected at least 1")
-        return np.arange(1, int(timesteps) + 1, dtype=np.float64)
-    try:
-        times = np.asarray(timesteps, dtype=np.float64)
-    except (TypeError, ValueError):
-        times = np.empty(())
-    if times.ndim != 1 or not times.size or not np.isfinite(times).all() or times[0] <= 0:
-        raise InputError(f"timesteps: found {timesteps!r}, expected a number of them or times > 0")
-    if (np.diff(times) < 0).any():
-        raise InputError(f"timesteps: found {timesteps!r}, expected ascending times")
-    return times
+def _as_whole_as_meant(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times that are whole but for rounding, as whole numbers."""
+    whole = times.round()
+    return np.where(np.abs(times - whole) < 1e-6, whole, times)
 
 
-def _check_above_zero(name: str, value: Any) -> None:
-    if value is None:
-        return
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 < value < np.inf:
-        raise InputError(f"{name}: found {value!r}, expected more than 0")
+def _with_times(rates: Forecast, units: str, timestep: float) -> "xr.DataArray":
+    """What `nowcast.forecast` takes; when it was is of no matter to it."""
+    import xarray as xr
 
-
-def _at(
-    times: NDArray[np.float64],
-    whole: NDArray[np.float32],
-    seen: NDArray[np.float64],
-    values: FieldValues,
-) -> NDArray[np.float32]:
-    """The forecast at `times` of one at whole steps, which are taken as they are."""
-    if (times % 1 == 0).all():
-        return whole[times.astype(int) - 1]
-    from nowcast.models.optical_flow import estimate_motion
-    from nowcast.plugins.fractional_steps import between
-    from nowcast.radar.units import pixel_to_rain_rate, rain_rate_to_pixel
-
-    rates = seen if values.relation is None else values.relation.dbz_to_rain_rate(seen)
-    pixels = rain_rate_to_pixel(rates).clip(0, 1)
-    motion = estimate_motion(pixels)
-    last = np.nan_to_num(np.where(pixels[-1] > 0, pixel_to_rain_rate(pixels[-1]), 0.0))
-    known = np.concatenate([last[None].astype(np.float32), np.nan_to_num(whole)])
-    found = np.empty((len(times), *whole.shape[1:]), dtype=np.float32)
-    for time_ahead, field in zip(times, found, strict=True):
-        before, fraction = int(time_ahead), time_ahead % 1
-        field[:] = known[before]
-        if fraction:
-            field[:] = between(known[before], known[before + 1], motion, float(fraction))
-    found[:, np.isnan(whole[0])] = np.nan
-    return found
+    if np.isnan(rates[-1]).all():
+        raise InputError("precip: found no data in the last frame, expected some to start from")
+    seconds = np.round(np.arange(1 - len(rates), 1) * 60 * timestep)
+    return xr.DataArray(
+        rates,
+        dims=("time", "y", "x"),
+        coords={"time": np.datetime64("2000-01-01", "ns") + seconds.astype("timedelta64[s]")},
+        attrs={"units": units},
+    )

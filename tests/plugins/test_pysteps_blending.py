@@ -7,7 +7,7 @@ import pytest
 
 import nowcast
 from nowcast.plugins import register
-from nowcast.plugins.pysteps_nowcasts import convgru
+from nowcast.plugins.pysteps_nowcasts import convgru, dis_flow
 
 pysteps = pytest.importorskip("pysteps", reason="pysteps is not installed")
 
@@ -59,6 +59,23 @@ def test_without_a_model_linear_blending_is_our_forecast(decibels):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_linear_blending_of_an_ensemble(decibels):
+    """Each member with the model, by half at 15 minutes; the model where members are missing."""
+    model = np.linspace(0, 4, 4)[:, None, None] + np.zeros((4, 120, 120))
+    in_mm_h = {"unit": "mm/h", "transform": None, "threshold": 0.1, "zerovalue": 0.0}
+    ensemble = {"metadata": IN_DECIBELS, "n_ens_members": 3, "seed": 5}
+    found = pysteps.blending.linear_blending.forecast(
+        decibels[:5], IN_DECIBELS, None, 4, 5, "dis_flow", model, in_mm_h,
+        start_blending=10, end_blending=20, nowcast_kwargs=ensemble,
+    )  # fmt: skip
+    members = dis_flow(decibels[:5], None, 4, **ensemble)
+    rates = np.where(members >= -10, 10 ** (members / 10), 0.0)
+    rates = np.where(np.isnan(members), model, rates)
+    weight = np.array([0, 0, 0.5, 1])[:, None, None]
+    assert found.shape == (3, 4, 120, 120)
+    np.testing.assert_allclose(found, (1 - weight) * rates + weight * model, rtol=1e-12, atol=1e-12)
+
+
 def test_steps_blending_takes_it_as_an_external_nowcast(decibels, tmp_path, monkeypatch):
     """At first nearly our forecast, then more and more of a model that is 10 pixels off."""
     monkeypatch.chdir(tmp_path)  # It keeps the skill of the past in files.
@@ -87,7 +104,16 @@ def test_steps_blending_takes_it_as_an_external_nowcast(decibels, tmp_path, monk
     )
     assert found.shape == (1, steps, 120, 120)
     assert np.isfinite(found).all()
-    ours_seen = [np.corrcoef(found[0, k].ravel(), ours[k].ravel())[0, 1] for k in range(steps)]
-    model_seen = [np.corrcoef(found[0, k].ravel(), model[k + 1].ravel())[0, 1] for k in (0, 5)]
+    missing = np.isnan(ours)
+    assert 0.03 < missing[0].mean() < missing[-1].mean() < 0.5
+
+    def likeness(one, other, where):
+        return np.corrcoef(one[where], other[where])[0, 1]
+
+    ours_seen = [likeness(found[0, k], ours[k], ~missing[k]) for k in range(steps)]
+    model_seen = [likeness(found[0, k], model[k + 1], ~missing[k]) for k in (0, 5)]
     assert ours_seen[0] > 0.9
     assert ours_seen[0] > ours_seen[-1] > model_seen[-1]
+    # Where air comes in that no radar saw, the model alone.
+    for k in range(steps):
+        assert likeness(found[0, k], model[k + 1], missing[k]) > 0.99

@@ -42,6 +42,8 @@ def test_the_snippets_on_pysteps_run(names):
     assert np.nanmin(names["soon"]) == -15
     assert (names["forecast"] > 0.1).mean() > 0.02
     assert 0 < names["scores"]["CSI"] < 1
+    assert names["ensemble"].shape == (5, 6, 765, 700)
+    assert 0 < names["crps"] < np.nanmean(names["rain"][-1])
     # After 40 minutes the model alone.
     assert (names["blended"][:3] > 0).any()
     assert not names["blended"][8:].any()

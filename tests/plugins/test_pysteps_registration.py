@@ -106,9 +106,10 @@ m.entry_points = others
     (alone,), _ = run(installed, without)
     added = set(eval(with_us)) - set(eval(alone))
     assert {name for name in added if name.partition(".")[0] == "nowcast"} == {
-        "nowcast", "nowcast.errors", "nowcast.plugins", "nowcast.plugins.pysteps_entry",
-        "nowcast.plugins.pysteps_importer", "nowcast.plugins.pysteps_nowcasts",
-        "nowcast.plugins.pysteps_values", "nowcast.radar", "nowcast.radar.units",
+        "nowcast", "nowcast.errors", "nowcast.plugins", "nowcast.plugins.pysteps_arguments",
+        "nowcast.plugins.pysteps_entry", "nowcast.plugins.pysteps_importer",
+        "nowcast.plugins.pysteps_nowcasts", "nowcast.plugins.pysteps_values", "nowcast.radar",
+        "nowcast.radar.units",
     }  # fmt: skip
     foreign = {name.partition(".")[0] for name in added} - {"nowcast"} - sys.stdlib_module_names
     assert foreign == set()

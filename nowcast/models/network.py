@@ -17,7 +17,7 @@ from nowcast.errors import InputError
 from nowcast.models.convgru import NEGATIVE_SLOPE, observed
 from nowcast.models.distribution import with_values_of
 from nowcast.models.flow import Flow
-from nowcast.models.scales import SCALES, left_of_scales, split_scales
+from nowcast.models.scales import SCALES, decayed, split_scales
 from nowcast.models.settings import NetworkSettings
 
 
@@ -75,8 +75,7 @@ class Network(nn.Module):
             return found
         if self.settings.forecasts == "change":
             return frames[:, -1:] + found
-        scales = split_scales(frames[:, -1]).unsqueeze(1)
-        return (left_of_scales(found.to(frames.dtype)) * scales).sum(dim=2, keepdim=True)
+        return decayed(split_scales(frames[:, -1]), found.to(frames.dtype))
 
     def predict(self, frames: Tensor, lead_times: int) -> Tensor:
         """What the settings say that is forecast.

@@ -37,17 +37,36 @@ def split_scales(field: Tensor) -> Tensor:
     return torch.cat([one - other for one, other in zip(finer, coarser, strict=True)], dim=1)
 
 
-def left_of_scales(x: Tensor) -> Tensor:
+def left_of_scales(x: Tensor, first: int = 1) -> Tensor:
     """What is left of each scale at lead times L = 1, 2, …: 1 / (1 + L exp(x − SLOW)).
 
     Args:
         x: (batch, lead_times, scales, y, x), any numbers.
+        first: the first of these lead times.
 
     Returns:
         Shares in [0, 1], of the same shape.
     """
-    lead_time = torch.arange(1, x.shape[1] + 1, dtype=x.dtype, device=x.device)
+    lead_time = torch.arange(first, first + x.shape[1], dtype=x.dtype, device=x.device)
     return torch.sigmoid(SLOW - x - lead_time.log()[:, None, None, None])
+
+
+def decayed(scales: Tensor, x: Tensor) -> Tensor:
+    """A field of which at lead times 1, 2, … so much is left of each scale.
+
+    Args:
+        scales: (batch, scales, y, x), as of `split_scales`.
+        x: (batch, lead_times, scales, y, x), see `left_of_scales`.
+
+    Returns:
+        (batch, lead_times, 1, y, x).
+    """
+    # One by one, since all scales at all lead times are more memory than all else together.
+    fields = [
+        (left_of_scales(one, number + 1) * scales.unsqueeze(1)).sum(dim=2, keepdim=True)
+        for number, one in enumerate(x.split(1, dim=1))
+    ]
+    return torch.cat(fields, dim=1)
 
 
 def _smoothed(field: Tensor, sigma: float) -> Tensor:

@@ -123,7 +123,7 @@ class SeveralMethods(Ensemble):
         if len(wanted) > 1:
             said = " and ".join(f"{frames} every {step:g} minutes" for step, frames in wanted)
             raise InputError(f"ensemble: found networks that see {said}, expected the same")
-        self.description: Description | None = about[0]
+        self.description: Description | None = next(filter(None, about), None)
         self.name = "; ".join(map(method_name, self.methods))
 
     def each_member(self, frames: Tensor, lead_times: int) -> Iterator[Tensor]:

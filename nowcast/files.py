@@ -54,6 +54,8 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             target.replace(before)
         temporary.replace(target)
     finally:
+        if not target.exists() and before.exists():  # Interrupted between the two.
+            before.replace(target)
         for leftover in (temporary, before):
             shutil.rmtree(leftover, ignore_errors=True)
 

@@ -2,11 +2,12 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from nowcast.errors import InputError
-from nowcast.files import check_place, replacing
+from nowcast.files import check_place, replacing, replacing_folder
 
 
 def test_a_file_appears_whole_with_its_parents(tmp_path):
@@ -85,3 +86,32 @@ def test_a_folder_that_is_read_only_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"a\.h5: found .*locked read-only, expected a writable"):
         check_place(locked / "new" / "a.h5")
     check_place(tmp_path / "a.h5")
+
+
+def test_a_folder_that_is_replaced_is_there_again_after_an_interruption(tmp_path, monkeypatch):
+    """Between the two renames, of which the second does not come to pass."""
+    target = tmp_path / "store.zarr"
+    target.mkdir()
+    (target / "zarr.json").write_text("old")
+    rename = Path.replace
+
+    def interrupted(self, to):
+        if ".partial" in self.name:
+            raise KeyboardInterrupt
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+
+    def write():
+        with replacing_folder(target) as temporary:
+            temporary.mkdir()
+            (temporary / "zarr.json").write_text("new")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert (target / "zarr.json").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["store.zarr"]
+    monkeypatch.undo()
+    write()
+    assert (target / "zarr.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["store.zarr"]

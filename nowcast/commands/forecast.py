@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from nowcast.commands.command_line import CommandParser, run, take
-from nowcast.errors import InputError
+from nowcast.errors import InputError, Stopped
 from nowcast.operations.latest import LatestFrames, RadarSettings
 from nowcast.operations.model_settings import ModelSettings
 from nowcast.operations.nowcasting import ForecastSettings, Nowcasting
@@ -45,25 +45,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def act(given: Namespace) -> None:
         settings = parser.instantiate(given).as_dict()
-        if bool(settings["files"]) == bool(settings["watch"]):
-            raise InputError("found no files and no folder to watch, expected one of them")
+        watched = settings["watch"]
+        if bool(settings["files"]) == bool(watched):
+            found = "files and a folder to watch" if watched else "no files and no folder to watch"
+            raise InputError(f"found {found}, expected one of them")
         radar = take(settings, RadarSettings)
+        if watched and radar.images.pattern is not None:
+            raise InputError("watch: found images, expected composites or NetCDF-4 files")
         products = take(settings, Products)
         products.check()
+        read = [watched] if watched else map(Path, settings["files"])
+        products.check_apart(path for path in read if watched or path.is_file())
         nowcasting = Nowcasting(
             take(settings, ModelSettings).open(),
             take(settings, ForecastSettings),
             products,
             settings["lines"],
         )
-        watched = settings["watch"]
         # A watcher never ends for a bad file.
         radar = replace(radar, skip_unusable=True) if watched else radar
         latest = LatestFrames(radar, nowcasting.at_most, nowcasting.minutes)
         if watched:
-            watch(watched, latest, nowcasting, settings["every_seconds"])
+            try:
+                watch(watched, latest, nowcasting, settings["every_seconds"])
+            except KeyboardInterrupt:
+                raise Stopped(f"stopped watching {watched}") from None
             return
-        for path in nowcasting(latest.read(map(Path, settings["files"]))):
+        for path in nowcasting(latest.read(settings["files"])):
             print(path)
 
     return run(parser, act, arguments)

@@ -65,7 +65,8 @@ def as_dataset(
             probabilities,
             {"long_name": "probability that the rain rate is at least the threshold", "units": "1"},
         )
-    mapping = frames.encoding.get("grid_mapping", frames.attrs.get("grid_mapping"))
+    said = frames.encoding.get("grid_mapping", frames.attrs.get("grid_mapping"))
+    mapping = None if said is None else str(said).partition(":")[0].strip()
     if mapping in coordinates:
         for one in fields.values():
             one.encoding["grid_mapping"] = mapping

@@ -125,7 +125,7 @@ def as_cf(forecast: xr.Dataset, title: str) -> xr.Dataset:
         if mapping is not None:
             field.encoding["grid_mapping"] = called
     for variable in dataset.coords.values():
-        variable.encoding["_FillValue"] = None
+        variable.encoding = {"_FillValue": None}
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     dataset.attrs = {
         "Conventions": "CF-1.8",

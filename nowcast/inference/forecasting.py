@@ -11,17 +11,22 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import nowcast
-from nowcast.errors import InputError
+from nowcast.errors import InputError, NotFinite
 from nowcast.inference.coverage import Coverage, check_coverage, covered_ahead
 from nowcast.inference.forecast_dataset import as_dataset
 from nowcast.inference.time_steps import interpolated, sources_of, usual_step
 from nowcast.method import EnsembleMethod, MemberByMember, NowcastMethod, method_name
 from nowcast.models.checkpoint import Description
 from nowcast.models.motion import estimate_motion
-from nowcast.models.persistence import Persistence
 from nowcast.radar.clips import as_seconds
 from nowcast.radar.events import HIGHEST_DBZ
 from nowcast.radar.units import ZRRelation, pixel_to_rain_rate, rain_rate_to_pixel
+
+TAKEN = {
+    *("lead_time", "threshold", "forecast_reference_time", "rain_rate", "precip_intensity"),
+    "exceedance_probability",
+}
+"""Names in what is forecast."""
 
 UNITS = ("mm h-1", "mm/h", "dBZ", "1")
 """Units that frames may have: rain rate, rain rate, reflectivity, pixel values."""
@@ -78,8 +83,12 @@ def forecast(
         InputError: for frames that the model cannot forecast from: shape, units, values, times,
             number, grid, nothing observed; or thresholds with a method that is no ensemble.
     """
-    if lead_times < 1:
+    if not isinstance(lead_times, int | np.integer) or lead_times < 1:
         raise InputError(f"forecast: found lead_times={lead_times}, expected at least 1")
+    if not 0 <= longest_gap_minutes < np.inf:
+        raise InputError(
+            f"longest_gap_minutes: found {longest_gap_minutes:g}, expected minutes, 0 or more"
+        )
     check_coverage(coverage)
     thresholds = _checked_thresholds(thresholds_mm_h, model)
     _check_form(frames)
@@ -107,7 +116,7 @@ def forecast(
         ]
     ).astype(np.float32)
     covered = np.broadcast_to(~np.isnan(seen[-1]), (lead_times, *seen.shape[1:]))
-    if coverage == "moves" and not isinstance(model, Persistence) and len(seen) > 1:
+    if coverage == "moves" and not getattr(model, "still", False) and len(seen) > 1:
         covered = covered_ahead(covered[0], estimate_motion(seen), lead_times)
     clip = torch.from_numpy(np.nan_to_num(seen))[None, :, None]
     fields, probabilities = (
@@ -123,38 +132,38 @@ def _forecast_fields(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Rain rate (lead_time, y, x) in mm/h, and probability (threshold, lead_time, y, x)."""
     shape = (lead_times, *clip.shape[-2:])
-    reached = np.zeros((len(thresholds), *shape), np.float32)
-    if not thresholds:
-        return _rain_rate(model.forecast(clip, lead_times)), reached
+    # In single precision, as the members are: so that what equals a threshold reaches it.
+    limits = [np.float32(rain_rate_to_pixel(threshold)) for threshold in thresholds]
     total, members = np.zeros(shape, np.float32), 0
+    reached = np.zeros((len(thresholds), *shape), np.float32)
     for member in _members(model, clip, lead_times):
-        rain_rate = _rain_rate(member)
-        total += rain_rate
+        pixels = member[0, :, 0].cpu().numpy()
+        if not np.isfinite(pixels).all():
+            step = int(np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2)))[0]) + 1
+            raise NotFinite(
+                f"forecast: found values that are no numbers from lead time {step} on, expected "
+                f"some: {method_name(model)} has failed on these frames"
+            )
+        # One by one: in double precision all of them are a lot of memory.
+        for frame, sum_of_members in zip(pixels, total, strict=True):
+            exact = frame.astype(np.float64).clip(0.0, 1.0)
+            sum_of_members += np.where(exact > 0.0, pixel_to_rain_rate(exact), 0.0)
+        for limit, count in zip(limits, reached, strict=True):
+            count += pixels >= limit
         members += 1
-        for threshold, count in zip(thresholds, reached, strict=True):
-            count += rain_rate >= threshold
     total /= members
     reached /= members
     return total, reached
 
 
 def _members(model: NowcastMethod, clip: torch.Tensor, lead_times: int) -> Iterator[torch.Tensor]:
-    """The members' forecasts (1, lead_times, 1, y, x), one after the other where they come so."""
+    """Forecasts (1, lead_times, 1, y, x) of all members, one after the other where they come so."""
     if isinstance(model, MemberByMember):
         yield from model.each_member(clip, lead_times)
     elif isinstance(model, EnsembleMethod):
         yield from model.forecast_members(clip, lead_times).unbind(1)
-
-
-def _rain_rate(forecast: torch.Tensor) -> NDArray[np.float32]:
-    """Rain rate (lead_time, y, x) in mm/h of pixel values (1, lead_time, 1, y, x)."""
-    pixels = forecast[0, :, 0].cpu().numpy()
-    rain_rate = np.empty(pixels.shape, np.float32)
-    # One by one: in double precision all of them are a lot of memory.
-    for frame, found in zip(pixels, rain_rate, strict=True):
-        exact = frame.astype(np.float64).clip(0.0, 1.0)
-        found[:] = np.where(exact > 0.0, pixel_to_rain_rate(exact), 0.0)
-    return rain_rate
+    else:
+        yield model.forecast(clip, lead_times)
 
 
 def _checked_thresholds(thresholds: Sequence[float], model: NowcastMethod) -> tuple[float, ...]:
@@ -186,6 +195,11 @@ def _check_form(frames: xr.DataArray) -> None:
     if frames.ndim != 3 or frames.dims[0] != "time" or 0 in frames.shape:
         sizes = ", ".join(f"{name}: {size}" for name, size in frames.sizes.items())
         raise InputError(f"frames: found ({sizes}), expected (time, y, x)")
+    y, x = map(str, frames.dims[1:])
+    if clash := {y, x} & TAKEN:
+        raise InputError(f"frames: found an axis called {clash.pop()}, expected another name")
+    if y in ("x", "lon", "longitude") or x in ("y", "lat", "latitude"):
+        raise InputError(f"frames: found (time, {y}, {x}), expected (time, {x}, {y})")
     found = frames.attrs.get("units")
     if found not in UNITS:
         raise InputError(f"frames: found units {found!r}, expected one of {', '.join(UNITS)}")
@@ -229,7 +243,10 @@ def _axes_to_flip(frames: xr.DataArray) -> tuple[int, ...]:
     for axis, runs in ((1, -1), (2, 1)):
         name = frames.dims[axis]
         if name in frames.coords and frames.shape[axis] > 1:
-            ends = frames[name].to_numpy()[[0, -1]].astype(np.float64)
-            if (ends[1] - ends[0]) * runs < 0:
+            places = frames[name].to_numpy()
+            if places.dtype.kind not in "iuf":
+                raise InputError(f"frames: found {places.dtype} as {name}, expected numbers")
+            # The usual step: where longitudes cross 180° one goes back.
+            if np.median(np.diff(places.astype(np.float64))) * runs < 0:
                 flipped.append(axis)
     return tuple(flipped)

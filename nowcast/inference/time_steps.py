@@ -73,11 +73,15 @@ def sources_of(
             continue
         if count is None:
             break
-        need = f"the network needs {count} at steps of {step / 60:g} minutes up to the last one"
+        oldest = _said(seconds[-1] - step * ((count or 1) - 1))
+        need = (
+            f"the network needs them from {oldest} on ({count} at steps of {step / 60:g} minutes, "
+            f"interpolated over gaps of up to {longest_gap / 60:g} minutes)"
+        )
         if later:
             raise InputError(
                 f"frames: found none for {gap / 60:g} minutes from {_said(seconds[later - 1])} on, "
-                f"{need}, and gaps of {longest_gap / 60:g} minutes at most"
+                f"{need}"
             )
         raise InputError(
             f"frames: found {len(seconds)} from {_said(seconds[0])} to {_said(seconds[-1])}, {need}"

@@ -47,7 +47,7 @@ class Ensemble:
         """The mean of the members' rain rates, as pixel values; see `NowcastMethod`."""
         total, members = torch.zeros(()), 0
         for member in self.each_member(frames, lead_times):
-            total = total + torch.where(member > 0, pixel_to_rain_rate(member), 0.0)
+            total = total + torch.where(member <= 0, 0.0, pixel_to_rain_rate(member))
             members += 1
         return rain_rate_to_pixel(total / members).clamp(0.0, 1.0).to(frames)
 
@@ -63,6 +63,7 @@ class PerturbedInputs(Ensemble):
     Attributes:
         description: of the network, where the method is one.
         name: by which what it forecasts is known.
+        still: whether nothing moves in it, as in persistence.
     """
 
     def __init__(self, method: NowcastMethod, members: int = 20, seed: int = 0) -> None:
@@ -83,6 +84,7 @@ class PerturbedInputs(Ensemble):
             )
         self.method, self.members, self.seed = method, members, seed
         self.description: Description | None = getattr(method, "description", None)
+        self.still = bool(getattr(method, "still", False))
         self.name = f"{members} members with perturbed inputs of {method_name(method)}"
 
     def each_member(self, frames: Tensor, lead_times: int) -> Iterator[Tensor]:
@@ -107,6 +109,7 @@ class SeveralMethods(Ensemble):
     Attributes:
         description: of the first network.
         name: by which what it forecasts is known.
+        still: whether nothing moves in it, as in persistence.
     """
 
     def __init__(self, methods: Sequence[NowcastMethod]) -> None:
@@ -124,6 +127,7 @@ class SeveralMethods(Ensemble):
             said = " and ".join(f"{frames} every {step:g} minutes" for step, frames in wanted)
             raise InputError(f"ensemble: found networks that see {said}, expected the same")
         self.description: Description | None = next(filter(None, about), None)
+        self.still = all(getattr(method, "still", False) for method in self.methods)
         self.name = "; ".join(map(method_name, self.methods))
 
     def each_member(self, frames: Tensor, lead_times: int) -> Iterator[Tensor]:

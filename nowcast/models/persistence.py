@@ -4,7 +4,13 @@ import torch
 
 
 class Persistence:
-    """Repeats the last observed frame at every lead time (Eulerian persistence)."""
+    """Repeats the last observed frame at every lead time (Eulerian persistence).
+
+    Attributes:
+        still: nothing moves.
+    """
+
+    still = True
 
     def forecast(self, frames: torch.Tensor, lead_times: int) -> torch.Tensor:
         """Repeat the last frame.

@@ -46,7 +46,7 @@ def forecast_in_tiles(
         for columns in spans[1]:
             weight = torch.outer(_weights(rows, spans[0]), _weights(columns, spans[1]))
             tile = forecast(frames[..., rows, columns], lead_times).to(rain_rate)
-            rate = torch.where(tile > 0, pixel_to_rain_rate(tile), 0.0)
+            rate = torch.where(tile <= 0, 0.0, pixel_to_rain_rate(tile))
             rain_rate[..., rows, columns] += weight * rate
             total[rows, columns] += weight
     return rain_rate_to_pixel(rain_rate / total).clamp(0.0, 1.0).to(frames)

@@ -1,9 +1,10 @@
 """The latest frames that files of radar have, as an operator says how they are read."""
 
+import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import xarray as xr
 
@@ -62,24 +63,30 @@ class LatestFrames:
         self._files = FrameFiles(open_field, relation)
         self._frames: dict[int, Frame] = {}
 
-    def read(self, paths: Iterable[Path]) -> xr.DataArray:
+    def read(
+        self, paths: Iterable[str | os.PathLike[str]], not_after: float = math.inf
+    ) -> xr.DataArray:
         """The frames, as `nowcast.read_frames` returns them.
 
         Args:
             paths: as of `nowcast.read_frames`.
+            not_after: seconds since 1970-01-01 UTC; frames of later times are passed over.
 
         Raises:
             InputError: there are none, or some cannot be used and are not to be passed over.
         """
         unusable = pass_over if self.radar.skip_unusable else refuse
         files = self._files.among(frame_paths(paths, self.radar.images), unusable)
+        files = [file for file in files if max(file.seconds) <= not_after]
         self._frames = latest_frames(files, self.at_most, self.minutes, unusable)
         return as_array(self._frames)
 
-    def read_if_new(self, paths: Iterable[Path]) -> xr.DataArray | None:
+    def read_if_new(
+        self, paths: Iterable[str | os.PathLike[str]], not_after: float = math.inf
+    ) -> xr.DataArray | None:
         """As `read`; None where the frames are those that were read before."""
         before = self._frames
-        found = self.read(paths)
+        found = self.read(paths, not_after)
         same = [(second, frame.file) for second, frame in before.items()] == [
             (second, frame.file) for second, frame in self._frames.items()
         ]

@@ -17,6 +17,8 @@ from nowcast.rendering.map_lines import MapLines
 
 log = logging.getLogger("nowcast")
 
+THRESHOLDS_MM_H = (0.5, 2.0, 5.0, 10.0)
+
 FRAMES_WITHOUT_TRAINING = 5
 """Frames that methods see which take any number."""
 
@@ -26,19 +28,20 @@ class ForecastSettings:
     """What is forecast.
 
     Args:
-        lead_times: how many frames.
+        lead_times: how many frames, at the time steps of the network, or with another method at
+            those of the radar.
         coverage: "moves": the forecast is missing where the air comes from that the last frame did
             not observe, or from beyond the grid; "stays": only where it did not observe.
         longest_gap_minutes: longest time between two frames that is interpolated, along the motion
             of the rain.
         thresholds_mm_h: rain rates of which an ensemble tells how probable it is that they are
-            reached.
+            reached; null takes 0.5, 2, 5 and 10 mm/h.
     """
 
     lead_times: int = 20
     coverage: Coverage = "moves"
     longest_gap_minutes: float = 15.0
-    thresholds_mm_h: Sequence[float] = (0.5, 2.0, 5.0, 10.0)
+    thresholds_mm_h: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ class Nowcasting:
             "%d frames of %d × %d pixels from %s to %s UTC",
             *(len(frames), *frames.shape[1:], _said(times[0]), _said(times[-1])),
         )
-        settings = self.settings
-        ensemble = isinstance(self.model, EnsembleMethod)
+        settings, thresholds = self.settings, self.settings.thresholds_mm_h
+        if thresholds is None:
+            thresholds = THRESHOLDS_MM_H if isinstance(self.model, EnsembleMethod) else ()
         started = time.monotonic()
         made = forecast(
             self.model,
@@ -98,7 +102,7 @@ class Nowcasting:
             settings.lead_times,
             coverage=settings.coverage,
             longest_gap_minutes=settings.longest_gap_minutes,
-            thresholds_mm_h=settings.thresholds_mm_h if ensemble else (),
+            thresholds_mm_h=thresholds,
         )
         log.info(
             "%d lead times forecast up to %s UTC (%.1f s)",

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ import xarray as xr
 from nowcast.errors import InputError
 from nowcast.files import check_place
 from nowcast.inference.forecast_files import check_forecast_place, write_forecast
+from nowcast.rendering.animation import frame_durations_ms
 from nowcast.rendering.forecast_pictures import (
     write_forecast_gif,
     write_forecast_page,
@@ -61,6 +62,7 @@ class Products:
         """
         if not any((self.out, self.gif, self.png, self.mp4, self.html, self.maps)):
             raise InputError("found no product, expected one of out, gif, png, mp4, html, maps")
+        frame_durations_ms(1, self.frames_per_second)
         now = datetime.now()
         if self.out is not None:
             check_forecast_place(_named(self.out, now))
@@ -69,10 +71,27 @@ class Products:
             if path is None:
                 continue
             if path.suffix.lower() != ending:
-                raise InputError(f"{path}: found no {ending} at its end, expected it for {name}")
+                raise InputError(
+                    f"{path}: found {path.suffix or 'nothing'} at its end, expected {ending}"
+                )
             check_place(_named(path, now))
         if self.maps is not None:
             check_place(_named(self.maps, now), folder=True)
+
+    def check_apart(self, inputs: Iterable[Path]) -> None:
+        """Refuse to write over what is read, or into a folder that is watched.
+
+        Args:
+            inputs: files, or folders.
+
+        Raises:
+            InputError: a product would lie there.
+        """
+        made = (getattr(self, name) for name in ("out", "maps", *ENDINGS))
+        for path in (path.absolute() for path in made if path is not None):
+            for one in (one.absolute() for one in inputs):
+                if path == one or one in path.parents:
+                    raise InputError(f"{path}: found it at or in {one}, which is read")
 
     def write(self, forecast: xr.Dataset, observed: xr.DataArray, lines: MapLines) -> list[Path]:
         """Write what is asked for; each file is whole or as it was before.

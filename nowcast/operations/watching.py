@@ -13,6 +13,9 @@ from nowcast.radar.latest_frames import Stamp, stamp_of
 
 log = logging.getLogger("nowcast")
 
+MOST_AHEAD_SECONDS = 600.0
+"""What a radar's clock may be ahead; frames of later times are passed over until then."""
+
 
 def new_files(folder: Path, every_seconds: float) -> Iterator[list[Path]]:
     """The files of a folder, at any depth, each time that some have come, changed or gone.
@@ -39,8 +42,7 @@ def new_files(folder: Path, every_seconds: float) -> Iterator[list[Path]]:
         if settled != told:
             told = settled
             yield list(settled)
-        else:
-            time.sleep(every_seconds)
+        time.sleep(every_seconds)
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -81,7 +83,8 @@ def watch(
     log.info("watching %s", folder)
     for paths in new_files(folder, every_seconds):
         try:
-            frames = latest.read_if_new(paths) if paths else None
+            soon = time.time() + MOST_AHEAD_SECONDS
+            frames = latest.read_if_new(paths, soon) if paths else None
             if frames is not None:
                 nowcasting(frames)
         except InputError as error:

@@ -20,12 +20,13 @@ from nowcast.radar.composite_parts import (
     needed,
 )
 from nowcast.radar.composites import Composite
+from nowcast.radar.grib_sections import check_field
 
 _PRECIPITATION_RATE = (209, 6, 1)
 """Discipline, category and number of MRMS's PrecipRate."""
 
 
-MOST_BYTES = 2**30
+MOST_BYTES = 2**28
 """Of a file, uncompressed."""
 
 
@@ -47,7 +48,11 @@ def _uncompressed(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _grib(path: Path) -> Iterator[Any]:
-    with needed("pygrib").open(str(path)) as file:
+    pygrib = needed("pygrib")
+    if path.stat().st_size > MOST_BYTES:
+        raise InputError(f"found more than {MOST_BYTES:,} bytes")
+    check_field(path.read_bytes())
+    with pygrib.open(str(path)) as file:
         messages = list(islice(file, 2))
         if len(messages) != 1:
             raise InputError("found several fields or none, expected one")

@@ -33,7 +33,7 @@ def hdf5_format(path: Path) -> CompositeFormat | None:
             if "overview" in file and "image1" in file:
                 return CompositeFormat("KNMI HDF5", _knmi_second, _read_knmi)
             return None
-    except OSError:  # Damaged: reading it says how.
+    except Exception:  # Damaged, which h5py says in many ways: reading it says how.
         return CompositeFormat("HDF5", _odim_second, _read_odim)
 
 

@@ -60,6 +60,8 @@ def read_frames(
         InputError: files are damaged, of different grids, hold no rain or reflectivity, or leave
             open what they mean, or there are fewer frames than asked for.
     """
+    if last is not None and last < 1:
+        raise InputError(f"frames: found last={last}, expected at least 1")
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     open_field = partial(
         open_source,
@@ -73,7 +75,7 @@ def read_frames(
     found = latest_frames(
         files.among(frame_paths(paths, images), unusable), last, minutes, unusable
     )
-    if last is not None and not 1 <= last <= len(found):
+    if last is not None and last > len(found):
         where = paths[0] if len(paths) == 1 else "frames"
         raise InputError(f"{where}: found {len(found)} frames, expected at least {last}")
     return as_array(found)
@@ -124,6 +126,9 @@ def frame_paths(
     Raises:
         InputError: a folder has no files of frames.
     """
+    paths = list(paths)
+    for address in (os.fspath(path) for path in paths if "://" in os.fspath(path)):
+        raise InputError(f"{address}: found an address, expected a file or folder here")
     of_images = images is not None and images.pattern is not None
     for path in map(Path, paths):
         if path.is_dir() and not is_zarr(path) and not of_images:

@@ -148,6 +148,7 @@ def open_field(
     """
     with opened(path) as raw:
         dataset = xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
+        _refuse_forecasts(dataset)
         field = field_of_rain(dataset, variable)
         valid_limits(field.attrs)
         if field.ndim != 3 or field.dims[0] != "time" or 0 in field.shape:
@@ -205,6 +206,14 @@ def open_field(
         )
 
 
+def _refuse_forecasts(dataset: xr.Dataset) -> None:
+    """Refuse what looks like observations and is none."""
+    for name, variable in dataset.variables.items():
+        named = {str(name), str(variable.attrs.get("standard_name"))}
+        if named & {"forecast_reference_time", "forecast_period"}:
+            raise InputError(f"found a forecast ({name}), expected observations")
+
+
 def _relation(attributes: Mapping[str, Any], stated: ZRRelation | None) -> ZRRelation:
     """The Z–R relation that the file has, or the one stated beside it."""
     if {"zr_a", "zr_b"} <= attributes.keys():
@@ -226,7 +235,9 @@ def _coordinates(
         variable = field.coords[name].variable.to_base_variable().load()
         found[str(name)] = variable[::-1] if axis in flipped else variable
     name, mapping = _grid_mapping(dataset, field)
-    return found if mapping is None else {**found, name: mapping.load()}
+    if mapping is None:
+        return found
+    return {**found, name: xr.Variable((), np.int32(0), mapping.attrs)}
 
 
 def _grid_mapping(dataset: xr.Dataset, field: xr.DataArray) -> tuple[str, xr.Variable | None]:

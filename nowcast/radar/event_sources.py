@@ -99,8 +99,18 @@ def files_of_frames(folder: Path) -> list[Path]:
 
 
 def _holds_frames(path: Path) -> bool:
-    # Hidden ones are still being written.
-    return not path.name.startswith(".") and (is_composite(path) or h5py.is_hdf5(path))
+    # Hidden ones are still being written; a folder may hold what was forecast from it, too.
+    if path.name.startswith("."):
+        return False
+    return is_composite(path) or (h5py.is_hdf5(path) and not _is_forecast(path))
+
+
+def _is_forecast(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            return "forecast_reference_time" in file
+    except Exception:  # Damaged: reading it says how.
+        return False
 
 
 def read_event(

@@ -8,6 +8,7 @@ Composites are read in `composite_series`, NetCDF and Zarr in `event_fields`.
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,24 @@ class Frame:
 def _alike(one: xr.Variable, other: xr.Variable) -> bool:
     """Whether two coordinates say the same: axes to a tenth of a pixel, grid mappings exactly."""
     if one.ndim == 0:
-        return dict(one.attrs) == dict(other.attrs)
+        return one.attrs.keys() == other.attrs.keys() and all(
+            np.array_equal(value, other.attrs[name]) for name, value in one.attrs.items()
+        )
     values = np.asarray(one.values, np.float64)
     pixel = abs(values[1] - values[0]) if len(values) > 1 else 1.0
     return np.allclose(values, other.values, rtol=0, atol=0.1 * pixel)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes the libraries raise, as an error that names the file."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: cannot be read ({reason})") from error
 
 
 class FrameFiles:
@@ -111,7 +126,8 @@ class FrameFiles:
                 known[path] = self._known[path]
                 continue
             try:
-                known[path] = stamp, self._look_into(path)
+                with _named(path):
+                    known[path] = stamp, self._look_into(path)
             except InputError as error:
                 unusable(error)
                 known[path] = stamp, None
@@ -158,13 +174,15 @@ def latest_frames(
     Args:
         files: in which frames lie.
         last: so many at most; None for all.
-        minutes: none that is so much older than the latest; None for all.
-        unusable: told of a file that is damaged or of another grid; returns to pass over it.
+        minutes: none that is so much older than the latest; None for all. A single frame that is
+            so much later than all others counts as astray.
+        unusable: told of a file that is damaged, of another grid or astray; returns to pass over
+            it.
     """
     left = list(files)
     read: _Read = {}
     while chosen := _chosen(left, last, minutes):
-        problem = _problem(chosen, read)
+        problem = _astray(left, minutes) or _problem(chosen, read)
         if problem is None:
             _log_doubled(left, chosen)
             return {second: read[file, second] for second, file in chosen.items()}
@@ -184,28 +202,40 @@ def _chosen(
     """The file of each frame, by its second, oldest first."""
     by_second: dict[int, FrameFile] = {}
     for file in sorted(files, key=lambda file: (file.modified, str(file.path))):
-        for second in file.seconds:
-            if (before := by_second.get(second)) is not None:
-                log.info(
-                    "%s: written after %s for the same time, which is left",
-                    file.path,
-                    before.path.name,
-                )
-            by_second[second] = file
+        by_second |= dict.fromkeys(file.seconds, file)
     seconds = sorted(by_second)
     if minutes is not None:
         seconds = [second for second in seconds if second >= seconds[-1] - 60 * minutes]
     return {second: by_second[second] for second in seconds[-last if last else 0 :]}
 
 
+def _astray(
+    files: Sequence[FrameFile], minutes: float | None
+) -> tuple[FrameFile, InputError] | None:
+    """A file whose single frame is long after all others: another day's, or of a wrong clock."""
+    by_second = _chosen(files, None, None)
+    seconds = list(by_second)
+    if minutes is None or len(seconds) < 3 or seconds[-1] - seconds[-2] <= 60 * minutes:
+        return None
+    file = by_second[seconds[-1]]
+    found, before = (str(np.datetime64(second, "s")) for second in (seconds[-1], seconds[-2]))
+    return file, InputError(
+        f"{file.path}: found a frame of {found}, long after all others, the last of {before}"
+    )
+
+
 def _log_doubled(files: Sequence[FrameFile], chosen: Mapping[int, FrameFile]) -> None:
-    for other in files:
-        for second in chosen.keys() & set(other.seconds):
-            if (file := chosen[second]) is not other:
-                log.info(
-                    "%s: left for %s, which was written later for the same time",
-                    *(other.path, file.path.name),
-                )
+    doubled = [
+        (other.path.name, chosen[second].path.name)
+        for other in files
+        for second in chosen.keys() & set(other.seconds)
+        if chosen[second] is not other
+    ]
+    if doubled:
+        log.info(
+            "%d frames are there twice; the file written last counts: not %s, but %s",
+            *(len(doubled), *doubled[0]),
+        )
 
 
 def _problem(chosen: Mapping[int, FrameFile], read: _Read) -> tuple[FrameFile, InputError] | None:
@@ -216,7 +246,8 @@ def _problem(chosen: Mapping[int, FrameFile], read: _Read) -> tuple[FrameFile, I
     for file, seconds in by_file.items():
         missing = [second for second in seconds if (file, second) not in read]
         try:
-            read |= {(file, second): frame for second, frame in _frames(file, missing)}
+            with _named(file.path):
+                read |= {(file, second): frame for second, frame in _frames(file, missing)}
         except InputError as error:
             return file, error
     grids: list[list[int]] = []

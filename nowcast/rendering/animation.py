@@ -118,7 +118,9 @@ def frame_durations_ms(frames: int, frames_per_second: float) -> list[int]:
         InputError: the speed is not within (0, 50].
     """
     if not 0 < frames_per_second <= 50:
-        raise InputError(f"frames per second: found {frames_per_second}, expected up to 50")
+        raise InputError(
+            f"frames per second: found {frames_per_second}, expected more than 0 and up to 50"
+        )
     duration_ms = round(100 / frames_per_second) * 10
     return [duration_ms] * (frames - 1) + [max(duration_ms, round(LAST_FRAME_SECONDS * 1000))]
 

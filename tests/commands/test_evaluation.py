@@ -67,7 +67,7 @@ def issued(chain, tmp_path_factory):
             rates[:5], dims=("time", "y", "x"),
             coords={"time": times[:5].astype("datetime64[ns]")}, attrs={"units": "mm h-1"},
         )  # fmt: skip
-        forecast = package.forecast(OpticalFlow(), observed, 20)
+        forecast = package.forecast(OpticalFlow(), observed, 20, coverage="stays")
         forecast.to_netcdf(place / f"{number}.nc", engine="h5netcdf")
     return place
 

@@ -102,7 +102,7 @@ def test_it_forecasts_a_whole_composite(shared):
         relation = ZRRelation(event.attrs["zr_a"], event.attrs["zr_b"])
         frames = event["reflectivity"][11:16, ::4, ::4].load()
         truth = relation.dbz_to_rain_rate(event["reflectivity"][21, ::4, ::4].to_numpy())
-    found = forecast(load(NAME), frames, 6, relation=relation)["rain_rate"]
+    found = forecast(load(NAME), frames, 6, relation=relation, coverage="stays")["rain_rate"]
     assert found.shape == (6, 307, 190)
     last = relation.dbz_to_rain_rate(frames[-1].to_numpy())
     both = np.isfinite(truth) & np.isfinite(last)

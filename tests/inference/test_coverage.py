@@ -7,6 +7,7 @@ from moving_rain import Recorder, rain_at
 import nowcast
 from nowcast.errors import InputError
 from nowcast.inference.coverage import covered_ahead
+from nowcast.models.ensembles import PerturbedInputs, SeveralMethods
 from nowcast.models.optical_flow import OpticalFlow
 from nowcast.models.persistence import Persistence
 
@@ -53,10 +54,11 @@ def test_frames_from_south_to_north_lose_the_same_edge():
 def test_with_persistence_nothing_moves():
     frames = rain_at(0, 5, 10)
     frames[-1, 10:20, 10:20] = np.nan
-    result = nowcast.forecast(Persistence(), frames, 3)["rain_rate"]
-    np.testing.assert_array_equal(
-        np.isnan(result), np.broadcast_to(np.isnan(frames[-1]), (3, 120, 160))
-    )
+    expected = np.broadcast_to(np.isnan(frames[-1]), (3, 120, 160))
+    ensemble = SeveralMethods([PerturbedInputs(Persistence(), members=2), Persistence()])
+    for method in (Persistence(), ensemble):
+        result = nowcast.forecast(method, frames, 3)["rain_rate"]
+        np.testing.assert_array_equal(np.isnan(result), expected)
 
 
 def test_a_network_sees_what_is_not_observed_as_dry_and_not_as_missing():

@@ -15,6 +15,7 @@ from nowcast.errors import InputError
 from nowcast.inference import load
 from nowcast.models.checkpoint import KEY, PREFIX, Description, TrainedNetwork
 from nowcast.models.encoder_forecaster import EncoderForecaster, NetworkSettings
+from nowcast.models.ensembles import PerturbedInputs, SeveralMethods
 from nowcast.models.optical_flow import OpticalFlow
 from nowcast.models.persistence import Persistence
 from nowcast.radar.units import ZRRelation
@@ -229,14 +230,14 @@ def late(frames):
     [
         (
             as_frames(rain(), step_minutes=5),
-            "to .*12:20:00, .* needs 5 at steps of 6 minutes",
+            "to .*12:20:00, .* needs them from .*11:56:00 on .5 at steps of 6 minutes",
         ),
-        (as_frames(rain(frames=4)), "found 4 from 2020-06-01T12:00:00 to .* needs 5 at"),
+        (as_frames(rain(frames=4)), "found 4 from 2020-06-01T12:00:00 to .* needs them from"),
         (as_frames(rain(), "mm"), "found units 'mm', expected one of mm h-1"),
         (as_frames(rain()).drop_attrs(), "found units None"),
         (
             late(as_frames(rain())),
-            "found none for 18 minutes from .*12:18:00 on, .* of 15",
+            "found none for 18 minutes from .*12:18:00 on, .* to 15 min",
         ),
         (
             as_frames(np.where(np.arange(5) < 4, 1.0, np.nan)[:, None, None] * rain()),
@@ -276,7 +277,9 @@ def test_a_checkpoint_forecasts_as_the_network_that_was_saved(tmp_path):
     loaded = load(tmp_path / "network.ckpt")
     assert dataclasses.asdict(loaded.description) == dataclasses.asdict(model.description)
     frames = as_frames(rain())
-    xr.testing.assert_identical(forecast(loaded, frames, 3), forecast(model, frames, 3))
+    found = forecast(loaded, frames, 3)
+    assert "network.ckpt (SHA-256 " in found.attrs.pop("source")
+    xr.testing.assert_identical(found, forecast(model, frames, 3).drop_attrs(deep=False))
 
 
 def test_optical_flow_on_real_rain_keeps_its_amount_and_beats_persistence(shared):
@@ -346,3 +349,57 @@ def test_an_ensemble_tells_the_probability_that_thresholds_are_reached():
 def test_thresholds_that_make_no_sense_are_refused(model, thresholds, message):
     with pytest.raises(InputError, match=message):
         forecast(model, as_frames(rain()), 1, thresholds_mm_h=thresholds)
+
+
+def test_a_network_that_gives_no_numbers_is_refused_and_not_taken_for_dry():
+    with pytest.raises(InputError, match=r"no numbers from lead time 1 on, .* Constant has failed"):
+        forecast(Constant(float("nan")), as_frames(rain()), 3)
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
+def test_rain_that_equals_a_threshold_reaches_it(rate):
+    frames = as_frames(np.full((3, 20, 20), rate))
+    ensemble = SeveralMethods([Persistence(), Persistence()])
+    result = forecast(ensemble, frames, 1, thresholds_mm_h=[rate])
+    assert (result["exceedance_probability"] == 1).all()
+
+
+def test_thresholds_do_not_change_the_mean():
+    frames = as_frames(rain())
+    ensemble = PerturbedInputs(OpticalFlow(), members=3)
+    told = forecast(ensemble, frames, 2, thresholds_mm_h=[1.0])["rain_rate"]
+    np.testing.assert_array_equal(forecast(ensemble, frames, 2)["rain_rate"], told)
+
+
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        (("time", "lead_time", "x"), "found an axis called lead_time"),
+        (("time", "y", "threshold"), "found an axis called threshold"),
+        (("time", "lon", "lat"), r"found \(time, lon, lat\), expected \(time, lat, lon\)"),
+        (("time", "x", "y"), r"found \(time, x, y\), expected"),
+    ],
+)
+def test_axes_with_misleading_names_are_refused(dims, message):
+    frames = as_frames(rain())
+    frames = frames.rename(dict(zip(frames.dims[1:], ["first", "second"], strict=True)))
+    with pytest.raises(InputError, match=message):
+        forecast(Persistence(), frames.rename(first=dims[1], second=dims[2]), 1)
+
+
+def test_longitudes_across_the_date_line_still_run_to_the_east():
+    method, rates = Constant(0.5), rain()
+    east = (170.0 + np.arange(30) + 180) % 360 - 180
+    forecast(method, as_frames(rates, y=np.arange(30.0)[::-1], x=east), 1)
+    crossing = method.seen.clone()
+    forecast(method, as_frames(rates), 1)
+    assert torch.equal(crossing, method.seen)
+    with pytest.raises(InputError, match="as x, expected numbers"):
+        forecast(method, as_frames(rates, x=[f"{n}" for n in range(30)]), 1)
+
+
+def test_the_grid_mapping_may_name_its_axes_too():
+    frames = as_frames(rain(), crs=xr.DataArray(0, attrs={"crs_wkt": "…"}))
+    frames.encoding["grid_mapping"] = "crs: x y"
+    result = forecast(Persistence(), frames, 1)
+    assert result["rain_rate"].encoding["grid_mapping"] == "crs"

@@ -124,8 +124,9 @@ def test_what_cannot_be_had_is_refused_with_the_reason():
         return str(error.value)
 
     assert refused(5, 10, 15, 20) == (
-        "frames: found 4 from 2020-06-01T12:05:00 to 2020-06-01T12:20:00, the network needs 5 at "
-        "steps of 5 minutes up to the last one"
+        "frames: found 4 from 2020-06-01T12:05:00 to 2020-06-01T12:20:00, the network needs them "
+        "from 2020-06-01T12:00:00 on (5 at steps of 5 minutes, interpolated over gaps of up to 15 "
+        "minutes)"
     )
     assert "found none for 20 minutes from 2020-06-01T11:55:00 on" in refused(-5, 15, 20)
     assert "found 1 from" in refused(20)

@@ -100,7 +100,7 @@ def test_a_gap_is_filled_and_one_that_is_too_long_is_refused(folder):
     (folder / "radar/T_PAAH0015.h5").unlink()
     line = refused("radar")
     assert "error: frames: found none for 20 minutes from 2020-06-01T00:00:00 on" in line
-    assert "gaps of 15 minutes at most" in line
+    assert "gaps of up to 15 minutes" in line
     assert (folder / "forecast.nc").read_bytes() == before["forecast.nc"]
     assert nowcast("forecast", "radar", "--longest_gap_minutes=20").status == 0
 
@@ -145,7 +145,8 @@ def test_fewer_frames_than_needed_are_refused(folder):
     (folder / "radar/T_PAAH0000.h5").unlink()
     assert refused("radar") == (
         "error: frames: found 4 from 2020-06-01T00:05:00 to 2020-06-01T00:20:00, the network needs "
-        "5 at steps of 5 minutes up to the last one"
+        "them from 2020-06-01T00:00:00 on (5 at steps of 5 minutes, interpolated over gaps of up "
+        "to 15 minutes)"
     )
     line = refused("radar/T_PAAH0020.h5", "--method=optical flow")
     assert line == "error: frames: found 1, expected at least 2 to know their time step"
@@ -200,10 +201,10 @@ def test_several_checkpoints_are_an_ensemble(folder):
     ("arguments", "message"),
     [
         ([], "found no files and no folder to watch, expected one of them"),
-        (["radar", "--watch=radar"], "found no files and no folder to watch"),
+        (["radar", "--watch=radar"], "found files and a folder to watch"),
         (["nowhere"], "nowhere: no such file"),
         (["radar", "--out=rain.tif"], "rain.tif: found .tif at its end"),
-        (["radar", "--gif=rain.png"], "rain.png: found no .gif at its end, expected it for gif"),
+        (["radar", "--gif=rain.png"], "rain.png: found .png at its end, expected .gif"),
         (["radar", "--out=null"], "found no product, expected one of out, gif"),
         (["radar", "--checkpoint=mine.ckpt"], "mine.ckpt: found no file, expected a checkpoint"),
         (["radar", "--lead_times=0"], "found lead_times=0, expected at least 1"),

@@ -73,6 +73,7 @@ def test_each_new_frame_makes_a_nowcast_and_nothing_else_does(folder, monkeypatc
             nothing,
             lambda: old(write_frame(folder, 10)),
             nothing,
+            nothing,
             # A file without frames, and a frame that is older than those that are used.
             lambda: old((folder / "notes.txt").write_text("rain") and folder / "notes.txt"),
             nothing,
@@ -116,6 +117,27 @@ def test_bad_files_are_said_once_and_passed_over(folder, monkeypatch, caplog):
     said = [r.message for r in caplog.records if "passed over" in r.message]
     assert sum("T_PAAH0010.h5" in message for message in said) == 1
     assert any("T_PAAH0015.h5: found 30 × 30 pixels" in message for message in said)
+
+
+def test_frames_that_are_yet_to_come_are_passed_over(folder, monkeypatch):
+    ahead = int((np.datetime64("now") - np.datetime64("2020-06-01")) / np.timedelta64(1, "m"))
+    made = watched(
+        folder,
+        [lambda: old(write_frame(folder, ahead + 60)), lambda: old(write_frame(folder, 10))],
+        monkeypatch,
+    )
+    assert made == [[0, 5], [0, 5, 10]]
+
+
+def test_between_two_looks_time_passes_even_if_something_came(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr("nowcast.operations.watching.time.sleep", waits.append)
+    old(write_frame(tmp_path, 0))
+    looks = new_files(tmp_path, 7.0)
+    next(looks)
+    old(write_frame(tmp_path, 5))
+    next(looks)
+    assert waits == [7.0]
 
 
 def test_no_error_ends_it(folder, monkeypatch, caplog):

@@ -14,6 +14,7 @@ from nowcast.errors import InputError
 from nowcast.radar.composite_files import is_composite, read_composite, second_of
 from nowcast.radar.event_sources import open_event, read_event
 from nowcast.radar.events import rain_rates
+from nowcast.radar.grib_sections import check_field
 from nowcast.radar.units import ZRRelation
 
 importers = pytest.importorskip("pysteps.io.importers")
@@ -308,7 +309,7 @@ def test_what_is_no_composite_is_said(tmp_path):
     with pytest.raises(InputError, match="none: no such file"):
         read_composite(tmp_path / "none")
     (tmp_path / "b").write_bytes(b"GRIB" + bytes(200))
-    with pytest.raises(InputError, match=r"b: cannot be read as MRMS GRIB2|b: found sev"):
+    with pytest.raises(InputError, match=r"b: found no GRIB of edition 2"):
         read_composite(tmp_path / "b")
 
 
@@ -340,3 +341,23 @@ def test_other_formats_are_not_known_compressed(tmp_path):
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress((tmp_path / "a").read_bytes()))
     assert not is_composite(path)
+
+
+def test_damaged_grib_is_refused_before_the_library_sees_it(shared, tmp_path):
+    """Which would end the process: flipped bytes anywhere, and in the sections before the data."""
+    plain = min((shared / "real-radar/original/mrms_grib2").iterdir()).read_bytes()
+    path, refused = tmp_path / "broken.grib2", 0
+    random = np.random.default_rng(5)
+    for number in range(60):
+        broken = bytearray(plain)
+        for place in random.integers(0, len(plain) if number % 2 else 230, 3):
+            broken[place] ^= int(random.integers(1, 256))
+        try:
+            check_field(bytes(broken))
+        except InputError:
+            refused += 1
+    assert refused > 40
+    path.write_bytes(plain[:-4] + b"7777" + plain)
+    with pytest.raises(InputError, match=r"broken.grib2: found .* expected one field"):
+        read_composite(path)
+    check_field(plain)

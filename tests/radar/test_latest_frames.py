@@ -52,9 +52,9 @@ def test_of_two_files_for_a_time_the_one_written_last_counts(tmp_path, caplog):
     write(tmp_path, 0)
     frames = nowcast.read_frames(tmp_path)
     assert frames[:, 0, 0].to_numpy().tolist() == [0, 7]
-    left = [record.message for record in caplog.records if "left for" in record.message]
-    assert len(left) == 2
-    assert "05_10.h5: left for 05_20.h5, which was written later" in left[0]
+    (said,) = [record.message for record in caplog.records if "twice" in record.message]
+    assert said.startswith("2 frames are there twice; the file written last counts: not 05_")
+    assert said.endswith("but 05_20.h5")
 
 
 def test_the_latest_are_by_number_or_by_age(tmp_path):

@@ -123,7 +123,7 @@ def test_a_2d_cnn_forecasts_any_grid_beyond_its_lead_times(store, tmp_path):
         coords={"time": times},
         attrs={"units": "mm h-1"},
     )
-    forecast = nowcast.forecast(nowcast.load(path), frames, lead_times=10)
+    forecast = nowcast.forecast(nowcast.load(path), frames, 10, coverage="stays")
     assert forecast["rain_rate"].shape == (10, 47, 31)
     assert np.isfinite(forecast["rain_rate"]).all()
 

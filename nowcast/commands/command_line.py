@@ -29,6 +29,7 @@ class ConfigSection(ActionConfigFile):
     def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
         """Merge the section into what is parsed so far."""
         section: Any = read_experiment(Path(value))
+        parser.configurations.append(Path(value))
         for name in parser.section:
             if not isinstance(section, dict) or name not in section:
                 where = ".".join(parser.section)
@@ -80,11 +81,15 @@ class CommandParser(ArgumentParser):
     Args:
         name: of the command; also of its section in configuration files, dots between parts.
         purpose: shown by `--help`.
+
+    Attributes:
+        configurations: files that `--config` named, as they are parsed.
     """
 
     def __init__(self, name: str, purpose: str) -> None:
         super().__init__(prog=name.replace(".", " "), description=purpose, exit_on_error=False)
         self.section = name.split(".")
+        self.configurations: list[Path] = []
         self.add_argument("--config", action=ConfigSection, help="YAML file of an experiment")
 
     def dump(self, *args: Any, **kwargs: Any) -> str:

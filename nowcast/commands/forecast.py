@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from nowcast.commands.command_line import CommandParser, run, take
+from nowcast.commands.command_line import CommandParser, read_experiment, run, take
 from nowcast.errors import InputError, Stopped
 from nowcast.operations.latest import LatestFrames, RadarSettings
 from nowcast.operations.model_settings import ModelSettings
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def act(given: Namespace) -> None:
         settings = parser.instantiate(given).as_dict()
         watched = settings["watch"]
+        settings["files"] = settings["files"] or _files_of(parser.configurations)
         if bool(settings["files"]) == bool(watched):
             found = "files and a folder to watch" if watched else "no files and no folder to watch"
             raise InputError(f"found {found}, expected one of them")
@@ -75,3 +76,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(path)
 
     return run(parser, act, arguments)
+
+
+def _files_of(configurations: Sequence[Path]) -> list[str]:
+    """Files that a configuration names: argparse takes none on the command line for an empty list.
+
+    Raises:
+        InputError: it names something else.
+    """
+    for configuration in reversed(configurations):
+        found = read_experiment(configuration)["forecast"].get("files")
+        if not isinstance(found, list | None) or not all(
+            isinstance(one, str) for one in found or ()
+        ):
+            raise InputError(f"{configuration}: found files {found!r}, expected a list of names")
+        if found:
+            return found
+    return []

@@ -231,6 +231,13 @@ def test_settings_come_from_a_file_too(folder):
     assert (done.status, done.out) == (0, "mine.nc\n"), done.err
     printed = nowcast("forecast", "radar", "--config=mine.yaml", "--print_config")
     assert "method: optical flow" in printed.out
+    # What is printed does the same, files and all.
+    (folder / "mine.nc").unlink()
+    (folder / "printed.yaml").write_text(printed.out)
+    done = nowcast("forecast", "--config=printed.yaml")
+    assert (done.status, done.out) == (0, "mine.nc\n"), done.err
+    (folder / "printed.yaml").write_text("forecast:\n  files: radar\n")
+    assert "files" in refused("--config=printed.yaml")
 
 
 def test_of_files_of_a_service_the_forecast_is_that_of_the_packed_event(shared, folder):

@@ -24,6 +24,9 @@ from nowcast.rendering.palette import (
     palette_bytes,
 )
 
+NO_DATA = "no data"
+"""What no radar has seen, or of which no forecast knows."""
+
 SMALLEST_LONG_SIDE = 240
 """Pixels that the longer side of a panel has at least; smaller grids are enlarged."""
 
@@ -150,7 +153,7 @@ class Canvas:
         if scale is RAIN:
             left += 2 * size
             self.panel(left, y + 1, np.full((box_height, box_width), NO_COVERAGE, np.uint8), 1)
-            self.text(left + box_width + size // 2, y, "no coverage", size)
+            self.text(left + box_width + size // 2, y, NO_DATA, size)
 
     def image(self) -> Image.Image:
         """The picture as an 8-bit palette image."""
@@ -175,7 +178,7 @@ def line_height(size: int) -> int:
 
 def legend_width(size: int) -> int:
     """Width of the legend in pixels."""
-    texts = text_width("mm/h", size) + text_width("no coverage", size)
+    texts = text_width("mm/h", size) + text_width(NO_DATA, size)
     return texts + _legend_box(size)[0] * (len(RAIN.numbers) + 2) + 4 * size
 
 
